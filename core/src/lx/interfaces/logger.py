@@ -1,0 +1,65 @@
+"""Where metrics go."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+
+class Logger(ABC):
+    """The interface of a logger. A logger writes on rank 0 only; the engine calls the writing methods there and nowhere else.
+
+    `Trainer(logger=True)`, the default, takes the logger with the highest `roles={"default": rank}` that can be imported.
+    It is built with `save_dir=` if its constructor has such an argument and the user gave none.
+    """
+
+    group_separator: str = "/"
+
+    @property
+    @abstractmethod
+    def name(self) -> str | None:
+        """The name of the experiment, a folder name for loggers that write files."""
+
+    @property
+    @abstractmethod
+    def version(self) -> int | str | None:
+        """The version of the experiment."""
+
+    @property
+    def save_dir(self) -> str | None:
+        """The folder under which everything of this logger lies, if it writes files."""
+        return None
+
+    @property
+    def root_dir(self) -> str | None:
+        """The folder of the experiment's name."""
+        return self.save_dir
+
+    @property
+    def log_dir(self) -> str | None:
+        """The folder of this very run."""
+        return self.save_dir
+
+    @property
+    def experiment(self) -> Any:
+        """The object of the wrapped library, made on first use."""
+        return None
+
+    @abstractmethod
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Writes metrics at a step; called by keyword, with plain floats."""
+
+    @abstractmethod
+    def log_hyperparams(self, params: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
+        """Writes hyperparameters; called once at the start of a run."""
+
+    def log_graph(self, model: Any, input_array: Any = None) -> None:
+        """Writes the graph of a model, where the logger can show one."""
+
+    def save(self) -> None:
+        """Writes what is held back; called after each `log_metrics` of the engine, so it should be cheap."""
+
+    def finalize(self, status: str) -> None:
+        """Ends the run with `"success"`, `"failed"` or `"finished"`; everything is on disk when it returns."""
+
+    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
+        """Called after a checkpoint callback has written."""

@@ -1,0 +1,96 @@
+"""Component strings: how a user names a component and its arguments in one argument."""
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lx.kernel.errors import ComponentStringError
+
+FORMS = (
+    "'early_stopping', \"early_stopping(monitor='val_loss')\", {'early_stopping': {'monitor': 'val_loss'}} "
+    "or 'early_stopping@some-distribution'"
+)
+_NAME = re.compile(r"^\s*(?P<name>[A-Za-z0-9][A-Za-z0-9_.\-]*)(?:@(?P<provider>[A-Za-z0-9][A-Za-z0-9_.\-]*))?\s*(?P<call>\(.*\))?\s*$", re.S)
+
+
+def normalise(name: str) -> str:
+    """The form under which a name is stored and compared: lower case, `-` and `_` the same.
+
+    >>> normalise("Early-Stopping")
+    'early_stopping'
+    """
+    return name.strip().lower().replace("-", "_")
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentSpec:
+    """A component that was asked for: its name, the distribution it should come from, and its arguments."""
+
+    name: str
+    provider: str | None = None
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        values = [*map(repr, self.args), *(f"{key}={value!r}" for key, value in self.kwargs.items())]
+        return self.name + (f"@{self.provider}" if self.provider else "") + (f"({', '.join(values)})" if values else "")
+
+
+def parse(spec: "str | Mapping[str, Any] | ComponentSpec") -> ComponentSpec:
+    """Reads a component string or mapping; only literals are understood, and nothing is evaluated.
+
+    Raises `ComponentStringError`, with what was given and the forms that are accepted.
+
+    >>> parse("early_stopping(monitor='val_loss', patience=3)").kwargs
+    {'monitor': 'val_loss', 'patience': 3}
+    >>> parse({"csv": {"name": "runs"}}).name
+    'csv'
+    >>> parse("fsdp@acme-fsdp").provider
+    'acme-fsdp'
+    """
+    if isinstance(spec, ComponentSpec):
+        return spec
+    if isinstance(spec, Mapping):
+        return _from_mapping(spec)
+    match = _NAME.match(spec)
+    if match is None:
+        raise ComponentStringError(f"{spec!r} is not a component string. Write it as {FORMS}.")
+    args, kwargs = _arguments(match["call"], spec) if match["call"] else ((), {})
+    return ComponentSpec(match["name"], match["provider"], args, kwargs)
+
+
+def _from_mapping(spec: Mapping[str, Any]) -> ComponentSpec:
+    if len(spec) != 1:
+        raise ComponentStringError(f"{dict(spec)!r} must have one key, the component's name. Write it as {FORMS}.")
+    (name, arguments), = spec.items()
+    if arguments is not None and not (isinstance(arguments, Mapping) and all(isinstance(key, str) for key in arguments)):
+        raise ComponentStringError(f"the arguments of {name!r} must be a mapping of names to values, not {arguments!r}.")
+    parsed = parse(name)
+    if parsed.args or parsed.kwargs:
+        raise ComponentStringError(f"{dict(spec)!r} gives arguments twice: in the name and in the mapping.")
+    return ComponentSpec(parsed.name, parsed.provider, (), dict(arguments or {}))
+
+
+def _arguments(call: str, spec: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    try:
+        node = ast.parse(f"_{call}", mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        raise ComponentStringError(f"{spec!r} cannot be parsed ({error}). Write it as {FORMS}.") from None
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        raise ComponentStringError(f"{spec!r} is not one call. Write it as {FORMS}.")
+    if any(isinstance(value, ast.Starred) for value in node.args) or any(pair.arg is None for pair in node.keywords):
+        raise ComponentStringError(f"{spec!r} unpacks arguments; write each one out.")
+    args = tuple(_literal(value, spec) for value in node.args)
+    return args, {pair.arg: _literal(pair.value, spec) for pair in node.keywords if pair.arg is not None}
+
+
+def _literal(node: ast.expr, spec: str) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise ComponentStringError(
+            f"{spec!r} holds {ast.unparse(node)!r}, which is no literal. Numbers, strings, lists, dicts, True, False and None can "
+            "be written in a component string; for anything else pass an instance."
+        ) from None

@@ -1,0 +1,300 @@
+"""What is on offer: for each kind of component, names and where the class behind a name is to be found."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+
+from lx.kernel.component import ComponentSpec, normalise, parse
+from lx.kernel.errors import BrokenPluginError, CollisionError, ComponentArgumentError, ComponentError, UnknownComponentError
+
+PROGRAM = "this program"
+"""The provider of what the running program registered itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One registered component: a kind, a name, who provides it, and the class or the import path of the class."""
+
+    kind: str
+    name: str
+    provider: str
+    target: "str | type[Any] | Callable[..., Any]"
+    summary: str = ""
+    aliases: tuple[str, ...] = ()
+    roles: Mapping[str, int] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def class_name(self) -> str:
+        """The name of the class, read off the import path without importing it."""
+        return self.target.rpartition(":")[2].rpartition(".")[2] if isinstance(self.target, str) else self.target.__name__
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """Every normalised name that selects this entry."""
+        return tuple(normalise(name) for name in (self.name, *self.aliases))
+
+
+class Diagnosis:
+    """What the registry asks the plugin manager when it lacks a name, or before it imports a component.
+
+    A registry without a manager, as in a unit test, uses this one, which knows nothing.
+    """
+
+    def load(self) -> None:
+        """Called before the first lookup."""
+
+    def check(self, entry: Entry) -> ComponentError | None:
+        """Called before `entry` is imported: the reason why it must not be, if there is one."""
+
+    def missing(self, kind: str, name: str) -> ComponentError | None:
+        """The reason why a name, class name or role that somebody is known to offer is not on offer here."""
+
+    def hints(self) -> list[str]:
+        """Sentences for the end of the message about an unknown name."""
+        return []
+
+
+class KindRegistry:
+    """The components of one kind; `lx.registry.strategy` is one.
+
+    >>> registry = Registry()
+    >>> registry.add_kind("strategy", interface="builtins:object")
+    >>> @registry.strategy.add("mine", rounds=3)
+    ... class Mine:
+    ...     def __init__(self, rounds):
+    ...         self.rounds = rounds
+    >>> registry.strategy.build("mine").rounds, registry.strategy.build("Mine(rounds=5)").rounds
+    (3, 5)
+    """
+
+    def __init__(self, registry: "Registry", kind: str, interface: str) -> None:
+        self._registry = registry
+        self.interface_path = interface
+        self._entries: list[Entry] = []
+        self.kind = kind
+
+    @property
+    def interface(self) -> type[Any]:
+        """The abstract class of this kind; imports it."""
+        return import_target(self.interface_path)
+
+    def add(
+        self,
+        name: str,
+        target: "str | Callable[..., Any] | None" = None,
+        /,
+        *,
+        summary: str = "",
+        aliases: Iterable[str] = (),
+        roles: Mapping[str, int] = MappingProxyType({}),
+        **defaults: Any,
+    ) -> Any:
+        """Registers a class, or the import path `"package.module:Class"`, under a name; without a target it is a decorator.
+
+        `aliases` are further names. `roles` says for which automatic choices this component stands, and how high it
+        ranks among those that stand for the same (`{"progress-bar": 10}`). `defaults` are handed to the constructor,
+        under what the user gives. Raises `CollisionError` if the same provider already has the name.
+        """
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"a {self.kind} is registered under a name, a string; got {name!r}.")
+        if target is None:
+            def decorate(cls: Any) -> Any:
+                self.add(name, cls, summary=summary, aliases=aliases, roles=roles, **defaults)
+                return cls
+
+            return decorate
+        if not callable(target) and not (isinstance(target, str) and ":" in target):
+            raise TypeError(f"{self.kind} {name!r}: the target must be a class or 'package.module:Class', not {target!r}.")
+        provider = self._registry.provider
+        entry = Entry(self.kind, name, provider, target, summary, tuple(aliases), dict(roles), defaults)
+        for other in self._entries:
+            if other.provider == provider and set(other.spellings) & set(entry.spellings):
+                raise CollisionError(f"{provider} registers the {self.kind} {name!r} twice; remove({name!r}) the first one before.")
+        self._entries.append(entry)
+        return target
+
+    def remove(self, name: str) -> None:
+        """Takes a name away (`"name@distribution"` where two offer it); raises like `find` if it is not there."""
+        self._entries.remove(self.find(name))
+
+    def forget(self, provider: str) -> None:
+        """Takes away all that one provider registered."""
+        self._entries = [entry for entry in self._entries if entry.provider != provider]
+
+    def entries(self) -> list[Entry]:
+        """All entries, sorted by name."""
+        self._registry.load()
+        return sorted(self._entries, key=lambda entry: (entry.spellings[0], entry.provider))
+
+    def names(self) -> list[str]:
+        """The registered names, sorted, each once, without aliases."""
+        return list(dict.fromkeys(entry.name for entry in self.entries()))
+
+    def __contains__(self, name: str) -> bool:
+        return any(normalise(name) in entry.spellings for entry in self.entries())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        return len(self.names())
+
+    def describe(self, name: str) -> str:
+        """The summary line of a component."""
+        return self.find(name).summary
+
+    def find(self, spec: "str | Mapping[str, Any] | ComponentSpec") -> Entry:
+        """The entry that a component string means, nothing imported.
+
+        Raises `UnknownComponentError`, `CollisionError`, or what explains why a known one is not on offer.
+        """
+        wanted = parse(spec)
+        found = [entry for entry in self.entries() if normalise(wanted.name) in entry.spellings]
+        if wanted.provider is not None:
+            found = [entry for entry in found if normalise(entry.provider) == normalise(wanted.provider)]
+        if len(found) > 1:
+            providers = " and ".join(repr(entry.provider) for entry in found)
+            ways = " or ".join(repr(f"{wanted.name}@{entry.provider}") for entry in found)
+            raise CollisionError(f"the {self.kind} {wanted.name!r} is offered by {providers}. Say which one you mean: {ways}.")
+        if found:
+            return found[0]
+        raise self._registry.diagnosis.missing(self.kind, wanted.name) or self._unknown(wanted)
+
+    def get(self, spec: "str | Mapping[str, Any] | ComponentSpec") -> Any:
+        """The class behind a name, imported; raises like `find`, or `DependencyError` or `BrokenPluginError`."""
+        return self.load(self.find(spec))
+
+    def load(self, entry: Entry) -> Any:
+        """The class of an entry, imported, once the plugin's own requirements were found to be met."""
+        if not isinstance(entry.target, str):
+            return entry.target
+        reason = self._registry.diagnosis.check(entry)
+        if reason is not None:
+            raise reason
+        try:
+            return import_target(entry.target)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin may even call sys.exit at import
+            raise BrokenPluginError(
+                f"the {self.kind} {entry.name!r} of {entry.provider} cannot be imported from {entry.target!r}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    def build(self, spec: Any, **extra: Any) -> Any:
+        """An instance: what is one already is handed through, a name is looked up and called with its arguments.
+
+        `extra` ranks over the entry's defaults and under the arguments in `spec`. Raises `ComponentArgumentError` for
+        arguments that the constructor does not take, and `TypeError` for an instance of something else.
+        """
+        if isinstance(spec, str | Mapping | ComponentSpec):
+            wanted = parse(spec)
+            entry = self.find(wanted)
+            cls = self.load(entry)
+            kwargs = {**entry.defaults, **extra, **wanted.kwargs}
+            check_arguments(f"the {self.kind} {entry.name!r}", cls, wanted.args, kwargs)
+            return cls(*wanted.args, **kwargs)
+        if isinstance(spec, self.interface):
+            return spec
+        raise TypeError(f"{spec!r} is no {self.kind}: pass a name, a component string or a {self.interface.__name__}.")
+
+    def standing_for(self, role: str) -> list[Entry]:
+        """The entries registered for a role, the highest rank first; equal ranks by name."""
+        return sorted((entry for entry in self.entries() if role in entry.roles), key=lambda entry: -entry.roles[role])
+
+    def by_class(self, class_name: str) -> Any:
+        """The class of that name, for `lx.callbacks.EarlyStopping`; raises like `find`."""
+        for entry in self.entries():
+            if entry.class_name == class_name:
+                return self.load(entry)
+        if self.interface_path.endswith(f":{class_name}"):
+            return self.interface
+        raise self._registry.diagnosis.missing(self.kind, class_name) or self._unknown(ComponentSpec(class_name))
+
+    def _unknown(self, wanted: ComponentSpec) -> UnknownComponentError:
+        spellings = {spelling: entry.name for entry in self._entries for spelling in entry.spellings}
+        near = get_close_matches(normalise(wanted.name), spellings, n=1)
+        parts = [f"there is no {self.kind} {str(wanted)!r}."]
+        if near:
+            parts.append(f"Did you mean {spellings[near[0]]!r}?")
+        parts.append(f"Installed: {', '.join(self.names()) or 'none'}.")
+        return UnknownComponentError(" ".join([*parts, *self._registry.diagnosis.hints()]))
+
+
+class Registry:
+    """The kinds, each as an attribute: `registry.strategy`, `registry.callback`, and those that plugins add."""
+
+    def __init__(self, diagnosis: Diagnosis | None = None) -> None:
+        self.diagnosis = diagnosis or Diagnosis()
+        self.provider = PROGRAM
+        self._kinds: dict[str, KindRegistry] = {}
+
+    def add_kind(self, kind: str, *, interface: str) -> None:
+        """Adds a kind, with the import path of its interface; raises `CollisionError` if it exists with another."""
+        known = self._kinds.get(kind)
+        if known is not None and known.interface_path != interface:
+            raise CollisionError(f"the kind {kind!r} exists already, with the interface {known.interface_path!r}.")
+        if known is None:
+            self._kinds[kind] = KindRegistry(self, kind, interface)
+
+    def kinds(self) -> list[str]:
+        """The names of the kinds, in the order in which they were added."""
+        return list(self._kinds)
+
+    def __getattr__(self, kind: str) -> KindRegistry:
+        if kind.startswith("_"):
+            raise AttributeError(kind)
+        return self.kind(kind)
+
+    def kind(self, kind: str) -> KindRegistry:
+        """The components of one kind; raises `AttributeError` with the kinds that there are."""
+        if kind not in self._kinds:
+            self.load()
+        if kind not in self._kinds:
+            raise AttributeError(f"there is no kind {kind!r}; the kinds are {', '.join(self._kinds)}.")
+        return self._kinds[kind]
+
+    def load(self) -> None:
+        """Lets the plugin manager load what is installed, once."""
+        self.diagnosis.load()
+
+    @contextmanager
+    def provided_by(self, provider: str) -> Iterator[None]:
+        """Within this context, what is added is put down to `provider`; if it raises, all of that is taken away."""
+        before, self.provider = self.provider, provider
+        try:
+            yield
+        except BaseException:
+            for kind in self._kinds.values():
+                kind.forget(provider)
+            raise
+        finally:
+            self.provider = before
+
+
+def import_target(target: str) -> Any:
+    """The object behind `"package.module:attribute"`."""
+    module, _, attribute = target.partition(":")
+    found: Any = importlib.import_module(module)
+    for name in attribute.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def check_arguments(what: str, cls: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Raises `ComponentArgumentError`, naming the argument and the nearest one, if `cls(*args, **kwargs)` cannot be called."""
+    signature = inspect.signature(cls)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        accepted = [name for name, parameter in signature.parameters.items() if parameter.kind is not parameter.VAR_KEYWORD]
+        strange = [name for name in kwargs if name not in accepted]
+        near = get_close_matches(strange[0], accepted, n=1) if strange else []
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ComponentArgumentError(f"{what}: {error}.{hint} It accepts: {', '.join(accepted) or 'no arguments'}.") from None
