@@ -1,5 +1,6 @@
 """What every conformance suite stands on: the component under test, built from what is installed, as a Trainer would."""
 
+import functools
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,8 +11,14 @@ import pytest
 from lx.kernel import ComponentSpec, Entry, PluginManager
 
 
+@functools.cache
+def installed() -> PluginManager:
+    """The plugin manager of the suites, over the installed entry points, obeying no environment variable; tests must not change it."""
+    return PluginManager()
+
+
 def build(component: "str | Mapping[str, Any] | ComponentSpec", kind: str, **extra: Any) -> Any:
-    """An instance of an installed component, made through a plugin manager of its own.
+    """An instance of an installed component, made through the plugin manager of the suites.
 
     `extra` are arguments that a component string cannot hold, such as `save_dir=tmp_path`; they rank under those in `component`.
     Raises like `KindRegistry.build`.
@@ -19,7 +26,7 @@ def build(component: "str | Mapping[str, Any] | ComponentSpec", kind: str, **ext
     >>> build("32-true", "precision").precision
     '32-true'
     """
-    return PluginManager().registry.kind(kind).build(component, **extra)
+    return installed().registry.kind(kind).build(component, **extra)
 
 
 class Conformance:
@@ -32,10 +39,10 @@ class Conformance:
     component: ClassVar[str]
     kind: ClassVar[str]
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def manager(self) -> PluginManager:
-        """A plugin manager over the installed entry points, obeying no environment variable."""
-        return PluginManager()
+        """The plugin manager of the suites."""
+        return installed()
 
     @pytest.fixture
     def entry(self, manager: PluginManager) -> Entry:
