@@ -15,7 +15,7 @@ hookspec = pluggy.HookspecMarker("lx")
 hookimpl = pluggy.HookimplMarker("lx")
 
 
-@hookspec(historic=True)
+@hookspec
 def lx_extend(manager: "PluginManager") -> None:
     """Adds kinds and hook specifications of a plugin's own; called once, before `lx_register` of any plugin.
 
@@ -23,7 +23,7 @@ def lx_extend(manager: "PluginManager") -> None:
     """
 
 
-@hookspec(historic=True)
+@hookspec
 def lx_register(registry: "Registry") -> None:
     """Registers components, by name and by import path; called once in every process that uses a registry."""
 

@@ -2,9 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import ModuleType
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -14,7 +15,7 @@ from lx.kernel.component import normalise
 from lx.kernel.errors import BlockedError, BrokenPluginError, ComponentError, DependencyError, IncompatiblePluginError, NotInstalledError
 from lx.kernel.known import CLASSES, COMPONENTS, ROLES
 from lx.kernel.registry import Diagnosis, Entry, Registry
-from lx.kernel.requirements import unmet_requirements
+from lx.kernel.requirements import describe, installed_version, unmet_requirements
 
 if TYPE_CHECKING:
     from importlib_metadata import EntryPoint
@@ -51,24 +52,25 @@ class Plugin:
     reason: str = ""
     requires: tuple[str, ...] = ()
     error: BaseException | None = None
+    compared: bool = False
 
     def failure(self) -> ComponentError | None:
         """The exception for someone who wants a component of this plugin; None while it is active."""
-        match self.state:
-            case "blocked":
-                return BlockedError(f"the plugin {self.slug!r} ({self.distribution} {self.version}) is kept out: {self.reason}.")
-            case "unmet":
-                return DependencyError(
-                    f"the plugin {self.slug!r} ({self.distribution} {self.version}) cannot be used: {self.reason}. "
-                    f"`pip install --upgrade {self.distribution}` installs what it requires."
-                )
-            case "incompatible":
-                return IncompatiblePluginError(f"the plugin {self.slug!r} ({self.distribution} {self.version}) is refused: {self.reason}.")
-            case "broken":
-                error = BrokenPluginError(f"the plugin {self.slug!r} ({self.distribution} {self.version}) is broken: {self.reason}.")
-                error.__cause__ = self.error
-                return error
-        return None
+        who = f"the plugin {self.slug!r} ({self.distribution} {self.version})"
+        failure: ComponentError | None = None
+        if self.state == BLOCKED:
+            failure = BlockedError(f"{who} is kept out: {self.reason}. Change that environment variable to use it.")
+        elif self.state == UNMET:
+            cure = f"`pip install --upgrade {self.distribution}` installs what it requires."
+            failure = DependencyError(f"{who} cannot be used: {self.reason}. {cure}")
+        elif self.state == INCOMPATIBLE:
+            failure = IncompatiblePluginError(f"{who} is refused: {self.reason}.")
+        elif self.state == BROKEN:
+            cure = f"`pip install --upgrade {self.distribution}` may repair it, and `LX_DISABLE={self.slug}` keeps it out."
+            failure = BrokenPluginError(f"{who} is broken: {self.reason}. {cure}")
+        if failure is not None:
+            failure.__cause__ = self.error
+        return failure
 
 
 class PluginManager(Diagnosis):
@@ -96,6 +98,7 @@ class PluginManager(Diagnosis):
         self._only = None if only is None else {normalise(slug) for slug in only}
         self._disabled = {normalise(slug) for slug in disabled}
         self._loaded = False
+        self._version_of = cache(installed_version)  # many plugins require the same few distributions
         self._pluggy = pluggy.PluginManager("lx")
         self._pluggy.add_hookspecs(hookspecs)
         self.hook = self._pluggy.hook
@@ -118,67 +121,90 @@ class PluginManager(Diagnosis):
         self._pluggy.add_hookspecs(module)
 
     def register(self, plugin: Any, distribution: str) -> None:
-        """Registers a module or object with hook implementations, as if `distribution` had shipped it."""
-        with self.registry.provided_by(distribution):
-            try:
-                self._pluggy.register(plugin)
-            except BaseException:
-                self._pluggy.unregister(plugin)
-                raise
+        """Registers a module or object with hook implementations, as if `distribution` had shipped it; if it raises, nothing stays."""
+        self._join(plugin, distribution)
+        self._fill(plugin, distribution)
 
     def load(self) -> None:
         """Imports the entry module of every installed plugin that is not kept out; one that fails fails alone."""
         if self._loaded:
             return
         self._loaded = True
-        found = sorted(self._installed(), key=lambda point: (normalise(point.name), point.dist.name if point.dist else ""))
-        modules = [module for point in found if (module := self._import(point)) is not None]
-        # Two rounds, so that a plugin may register components of a kind that another plugin adds.
-        self.hook.lx_extend.call_historic(kwargs={"manager": self})
-        self.hook.lx_register.call_historic(kwargs={"registry": self.registry})
-        extending = [pair for pair in modules if hasattr(pair[1], "lx_extend")]
-        for plugin, module in [*extending, *(pair for pair in modules if pair not in extending)]:
-            try:
-                self.register(module, plugin.distribution)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                self._fail(plugin, error)
-            if self.trace:
-                self.trace(f"plugin {plugin.slug} ({plugin.distribution} {plugin.version}): {plugin.state}")
+        found = sorted(map(self._described, self._installed()), key=lambda pair: (normalise(pair[0].slug), pair[0].distribution))
+        self.plugins.extend(plugin for plugin, _ in found)
+        members = [(plugin, member) for plugin, point in found if (member := self._import(plugin, point)) is not None]
+        # Those that extend join first, and all have joined before one registers: a plugin may use the kinds and hooks of any other.
+        members.sort(key=lambda pair: not hasattr(pair[1], "lx_extend"))
+        for step in (self._join, self._fill):
+            for plugin, member in members:
+                if plugin.state == ACTIVE:
+                    self._attempt(plugin, step, member, plugin.distribution)
+        if self.trace is not None:
+            for plugin in self.plugins:
+                self.trace(f"plugin {plugin.slug} ({plugin.distribution} {plugin.version}): {plugin.state} {plugin.reason}".rstrip())
 
     def _installed(self) -> "Iterable[EntryPoint]":
         if self._entry_points is not None:
             return self._entry_points
-        from importlib_metadata import entry_points  # noqa: PLC0415 -- 20 ms that `import lx` need not pay
+        from importlib_metadata import entry_points  # noqa: PLC0415 -- 30 ms that `import lx` need not pay
 
         return entry_points(group=GROUP)
 
-    def _import(self, point: "EntryPoint") -> tuple[Plugin, ModuleType] | None:
-        dist = point.dist
-        plugin = Plugin(
-            point.name, dist.name if dist else point.module, dist.version if dist else "?", point.module,
-            requires=tuple((dist.requires if dist else None) or ()),
-        )
-        self.plugins.append(plugin)
-        kept_out = self._kept_out(plugin)
-        if kept_out:
-            plugin.state, plugin.reason = BLOCKED, kept_out
+    def _described(self, point: "EntryPoint") -> "tuple[Plugin, EntryPoint]":
+        distribution, version, requires = describe(point.dist)
+        return Plugin(point.name, distribution if distribution != "?" else point.module, version, point.value, requires=requires), point
+
+    def _import(self, plugin: Plugin, point: "EntryPoint") -> Any:
+        plugin.reason = self._kept_out(plugin)
+        if plugin.reason:
+            plugin.state = BLOCKED
             return None
-        try:
-            module = point.load()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # SystemExit too: a plugin that exits at import must not end the program
-            self._fail(plugin, error)
-            return None
-        written_for = getattr(module, "lx_api", None)
-        if written_for not in (hookspecs.API, hookspecs.API - 1):
-            said = "it does not state a kernel API (`lx_api = 1`)" if written_for is None else f"it was written for kernel API {written_for}"
+        member = self._attempt(plugin, point.load)
+        written_for = getattr(member, "lx_api", None)
+        if member is not None and written_for not in (hookspecs.API, hookspecs.API - 1):
+            said = "it does not state a kernel API (`lx_api = 1`)" if written_for is None else f"it was written for kernel API {written_for!r}"
             plugin.state = INCOMPATIBLE
             plugin.reason = f"{said}, and this kernel serves {hookspecs.API} and {hookspecs.API - 1}; install a release of it that fits"
             return None
-        return plugin, module
+        return member
+
+    def _attempt(self, plugin: Plugin, function: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return function(*args)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit too: a plugin that exits at import must not end the program
+            plugin.state, plugin.error, plugin.reason = BROKEN, error, f"{type(error).__name__}: {error}".rstrip(": ")
+            unmet = unmet_requirements(plugin.requires, self._version_of) if isinstance(error, ImportError) else []
+            if unmet:
+                plugin.state, plugin.reason = UNMET, f"{'; '.join(unmet)} ({plugin.reason})"
+            return None
+
+    def _join(self, member: Any, distribution: str) -> None:
+        if self._pluggy.is_registered(member):
+            raise ValueError(f"{getattr(member, '__name__', member)!r} is registered already; two distributions ship the same module")
+        with self._whole(member, distribution):
+            self._pluggy.register(member)
+            self._only_of(member, "lx_extend")(manager=self)
+
+    def _fill(self, member: Any, distribution: str) -> None:
+        with self._whole(member, distribution):
+            for hook in self._pluggy.get_hookcallers(member) or ():
+                if not hook.has_spec() and any(impl.plugin is member and not impl.optionalhook for impl in hook.get_hookimpls()):
+                    raise ValueError(f"it implements {hook.name!r}, which is no hook of lx or of an installed plugin")
+            self._only_of(member, "lx_register")(registry=self.registry)
+
+    @contextmanager
+    def _whole(self, member: Any, distribution: str) -> Iterator[None]:
+        with self.registry.provided_by(distribution):
+            try:
+                yield
+            except BaseException:
+                self._pluggy.unregister(member)
+                raise
+
+    def _only_of(self, member: Any, hook: str) -> Any:
+        return self._pluggy.subset_hook_caller(hook, [other for other in self._pluggy.get_plugins() if other is not member])
 
     def _kept_out(self, plugin: Plugin) -> str:
         if plugin.distribution == CORE:
@@ -189,9 +215,6 @@ class PluginManager(Diagnosis):
             return f"LX_PLUGINS does not name {plugin.slug!r}"
         return ""
 
-    def _fail(self, plugin: Plugin, error: BaseException) -> None:
-        plugin.state, plugin.error, plugin.reason = BROKEN, error, f"{type(error).__name__}: {error}"
-
     def survey(self) -> list[Plugin]:
         """Every installed plugin with its requirements compared, which a run does only for those that it uses."""
         self.load()
@@ -200,7 +223,10 @@ class PluginManager(Diagnosis):
         return self.plugins
 
     def _compare(self, plugin: Plugin) -> None:
-        unmet = unmet_requirements(plugin.requires) if plugin.state == ACTIVE else []
+        if plugin.state != ACTIVE or plugin.compared:
+            return
+        plugin.compared = True
+        unmet = unmet_requirements(plugin.requires, self._version_of)
         if unmet:
             plugin.state, plugin.reason = UNMET, "; ".join(unmet)
 
@@ -209,7 +235,7 @@ class PluginManager(Diagnosis):
     def check(self, entry: Entry) -> ComponentError | None:
         """The failure of the plugin behind an entry whose requirements are not met."""
         for plugin in self.plugins:
-            if plugin.distribution == entry.provider:
+            if plugin.distribution == entry.provider and plugin.state in (ACTIVE, UNMET):
                 self._compare(plugin)
                 return plugin.failure()
         return None
@@ -219,16 +245,28 @@ class PluginManager(Diagnosis):
         slugs = COMPONENTS.get(kind, {}).get(normalise(name)) or CLASSES.get(kind, {}).get(name) or ROLES.get(kind, {}).get(name)
         if not slugs:
             return None
-        for plugin in self.plugins:
-            if plugin.slug in slugs and plugin.state != ACTIVE:
+        known = [plugin for plugin in self.plugins if plugin.slug in slugs]
+        for plugin in known:
+            if plugin.state != ACTIVE:
                 return plugin.failure()
+        if known:
+            old = " and ".join(f"{plugin.distribution} {plugin.version}" for plugin in known)
+            cure = " or ".join(f"`pip install --upgrade {plugin.distribution}`" for plugin in known)
+            return NotInstalledError(f"the {kind} {name!r} is not among what {old} registered here: {cure} brings a release that has it.")
         packages = " or ".join(f"`pip install lx-plugin-{slug}`" for slug in slugs)
         return NotInstalledError(f"the {kind} {name!r} comes with a plugin that is not installed: {packages}.")
 
     def hints(self) -> list[str]:
-        """Names the plugins that are installed and not active: one of them may offer what was asked for."""
-        silent = [f"{plugin.slug} ({plugin.state}: {plugin.reason})" for plugin in self.plugins if plugin.state not in (ACTIVE, UNMET)]
-        return [f"Installed, but not loaded: {'; '.join(silent)}."] if silent else []
+        """Names the plugins that are installed and not active, one of which may offer what was asked for, and idle switches."""
+        silent = [plugin for plugin in self.plugins if plugin.state != ACTIVE and (plugin.state != UNMET or plugin.error)]
+        reasons = "; ".join(f"{plugin.slug} ({plugin.state}: {plugin.reason})" for plugin in silent)
+        return [*([f"Installed, but not loaded: {reasons}."] if silent else []), *self.idle_switches()]
+
+    def idle_switches(self) -> list[str]:
+        """A sentence for the slugs in `only` and `disabled` that no installed plugin has, as a misspelt one."""
+        self.load()
+        strange = sorted(({*self._disabled, *(self._only or ())}) - {normalise(plugin.slug) for plugin in self.plugins})
+        return [f"LX_PLUGINS or LX_DISABLE name what is not installed: {', '.join(strange)}."] if strange else []
 
 
 _default: PluginManager | None = None

@@ -12,8 +12,8 @@ from typing import Any
 from lx.kernel.component import ComponentSpec, normalise, parse
 from lx.kernel.errors import BrokenPluginError, CollisionError, ComponentArgumentError, ComponentError, UnknownComponentError
 
-PROGRAM = "this program"
-"""The provider of what the running program registered itself."""
+PROGRAM = "this-program"
+"""The provider of what the running program registered itself; `"name@this-program"` selects it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Entry:
     @property
     def class_name(self) -> str:
         """The name of the class, read off the import path without importing it."""
-        return self.target.rpartition(":")[2].rpartition(".")[2] if isinstance(self.target, str) else self.target.__name__
+        return self.target.rpartition(":")[2].rpartition(".")[2] if isinstance(self.target, str) else getattr(self.target, "__name__", type(self.target).__name__)
 
     @property
     def spellings(self) -> tuple[str, ...]:
@@ -123,9 +123,14 @@ class KindRegistry:
         """Takes a name away (`"name@distribution"` where two offer it); raises like `find` if it is not there."""
         self._entries.remove(self.find(name))
 
-    def forget(self, provider: str) -> None:
-        """Takes away all that one provider registered."""
-        self._entries = [entry for entry in self._entries if entry.provider != provider]
+    def snapshot(self) -> list[Entry]:
+        """What is registered now, nothing loaded for it; for `forget`."""
+        return list(self._entries)
+
+    def forget(self, provider: str, before: Iterable[Entry]) -> None:
+        """Takes away what one provider registered since the snapshot `before`."""
+        kept = {id(entry) for entry in before}
+        self._entries = [entry for entry in self._entries if entry.provider != provider or id(entry) in kept]
 
     def entries(self) -> list[Entry]:
         """All entries, sorted by name."""
@@ -267,15 +272,17 @@ class Registry:
     @contextmanager
     def provided_by(self, provider: str) -> Iterator[None]:
         """Within this context, what is added is put down to `provider`; if it raises, all of that is taken away."""
-        before, self.provider = self.provider, provider
+        outer, self.provider = self.provider, provider
+        before = {kind: kind.snapshot() for kind in self._kinds.values()}
         try:
             yield
         except BaseException:
-            for kind in self._kinds.values():
-                kind.forget(provider)
+            self._kinds = {name: kind for name, kind in self._kinds.items() if kind in before}
+            for kind, entries in before.items():
+                kind.forget(provider, entries)
             raise
         finally:
-            self.provider = before
+            self.provider = outer
 
 
 def import_target(target: str) -> Any:
