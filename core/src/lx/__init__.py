@@ -1,7 +1,20 @@
 """lx trains PyTorch models; every part of it is a plugin. The names below are resolved on first use, without torch before."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what type checkers and editors see; at run time __getattr__ brings each name when it is used
+    from lx import accelerators, callbacks, loggers, plugins, profilers, strategies
+    from lx.data import CombinedLoader, LightningDataModule
+    from lx.fabric import Fabric, is_wrapped
+    from lx.interfaces.callback import Callback
+    from lx.kernel import Registry
+    from lx.module import LightningModule
+    from lx.rng import seed_everything
+    from lx.trainer import Trainer
+
+    registry: Registry
+    __version__: str
 
 _HOMES = {
     "Callback": "lx.interfaces.callback",
@@ -13,25 +26,42 @@ _HOMES = {
     "is_wrapped": "lx.fabric",
     "seed_everything": "lx.rng",
 }
+_MODULES = ("accelerators", "callbacks", "interfaces", "kernel", "loggers", "plugins", "profilers", "strategies")
 
-__all__ = ["Callback", "CombinedLoader", "Fabric", "LightningDataModule", "LightningModule", "Trainer", "__version__",
-           "is_wrapped", "registry", "seed_everything"]
+__all__ = [
+    "Callback",
+    "CombinedLoader",
+    "Fabric",
+    "LightningDataModule",
+    "LightningModule",
+    "Trainer",
+    "__version__",
+    "accelerators",
+    "callbacks",
+    "is_wrapped",
+    "loggers",
+    "plugins",
+    "profilers",
+    "registry",
+    "seed_everything",
+    "strategies",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
+    elif name in _MODULES:
+        return importlib.import_module(f"lx.{name}")
     elif name == "registry":
-        value = importlib.import_module("lx.kernel").default_manager().registry
+        return importlib.import_module("lx.kernel").default_manager().registry
     elif name == "__version__":
         value = importlib.import_module("importlib.metadata").version("lx-core")
-    elif name in ("accelerators", "callbacks", "loggers", "plugins", "profilers", "strategies"):
-        return importlib.import_module(f"lx.{name}")
     else:
-        raise AttributeError(f"module 'lx' has no attribute {name!r}")
+        raise AttributeError(f"module 'lx' has no attribute {name!r}; it offers {', '.join(__all__)}")
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *_MODULES})

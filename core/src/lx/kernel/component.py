@@ -12,7 +12,13 @@ FORMS = (
     "'early_stopping', \"early_stopping(monitor='val_loss')\", {'early_stopping': {'monitor': 'val_loss'}} "
     "or 'early_stopping@some-distribution'"
 )
-_NAME = re.compile(r"^\s*(?P<name>[A-Za-z0-9][A-Za-z0-9_.\-]*)(?:@(?P<provider>[A-Za-z0-9][A-Za-z0-9_.\-]*))?\s*(?P<call>\(.*\))?\s*$", re.S)
+_WORD = r"[A-Za-z0-9][A-Za-z0-9_.\-]*"
+_NAME = re.compile(rf"\s*(?P<name>{_WORD})(?:@(?P<provider>{_WORD}))?\s*(?P<call>\(.*\))?\s*", re.DOTALL)
+
+
+def is_name(name: object) -> bool:
+    """Whether a component can have this name, so that a component string can select it."""
+    return isinstance(name, str) and re.fullmatch(_WORD, name) is not None
 
 
 def normalise(name: str) -> str:
@@ -54,7 +60,7 @@ def parse(spec: "str | Mapping[str, Any] | ComponentSpec") -> ComponentSpec:
         return spec
     if isinstance(spec, Mapping):
         return _from_mapping(spec)
-    match = _NAME.match(spec)
+    match = _NAME.fullmatch(spec) if isinstance(spec, str) else None
     if match is None:
         raise ComponentStringError(f"{spec!r} is not a component string. Write it as {FORMS}.")
     args, kwargs = _arguments(match["call"], spec) if match["call"] else ((), {})
@@ -66,10 +72,10 @@ def _from_mapping(spec: Mapping[str, Any]) -> ComponentSpec:
         raise ComponentStringError(f"{dict(spec)!r} must have one key, the component's name. Write it as {FORMS}.")
     (name, arguments), = spec.items()
     if arguments is not None and not (isinstance(arguments, Mapping) and all(isinstance(key, str) for key in arguments)):
-        raise ComponentStringError(f"the arguments of {name!r} must be a mapping of names to values, not {arguments!r}.")
+        raise ComponentStringError(f"the arguments of {name!r} must be a mapping of names to values, not {arguments!r}. Write it as {FORMS}.")
     parsed = parse(name)
     if parsed.args or parsed.kwargs:
-        raise ComponentStringError(f"{dict(spec)!r} gives arguments twice: in the name and in the mapping.")
+        raise ComponentStringError(f"{dict(spec)!r} gives arguments twice, in the name and in the mapping; give them once.")
     return ComponentSpec(parsed.name, parsed.provider, (), dict(arguments or {}))
 
 
@@ -78,19 +84,25 @@ def _arguments(call: str, spec: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         node = ast.parse(f"_{call}", mode="eval").body
     except (SyntaxError, ValueError) as error:
         raise ComponentStringError(f"{spec!r} cannot be parsed ({error}). Write it as {FORMS}.") from None
+    except (MemoryError, RecursionError):  # what the parser raises for brackets nested by the hundred
+        raise ComponentStringError(f"a component string of {len(spec)} characters is nested too deeply.") from None
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise ComponentStringError(f"{spec!r} is not one call. Write it as {FORMS}.")
     if any(isinstance(value, ast.Starred) for value in node.args) or any(pair.arg is None for pair in node.keywords):
         raise ComponentStringError(f"{spec!r} unpacks arguments; write each one out.")
-    args = tuple(_literal(value, spec) for value in node.args)
-    return args, {pair.arg: _literal(pair.value, spec) for pair in node.keywords if pair.arg is not None}
+    args = tuple(_literal(value, call, spec) for value in node.args)
+    names = [pair.arg for pair in node.keywords if pair.arg is not None]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ComponentStringError(f"{spec!r} gives the argument {twice[0]!r} twice.")
+    return args, {pair.arg: _literal(pair.value, call, spec) for pair in node.keywords if pair.arg is not None}
 
 
-def _literal(node: ast.expr, spec: str) -> Any:
+def _literal(node: ast.expr, call: str, spec: str) -> Any:
     try:
         return ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):  # TypeError: a list as the key of a dict
         raise ComponentStringError(
-            f"{spec!r} holds {ast.unparse(node)!r}, which is no literal. Numbers, strings, lists, dicts, True, False and None can "
+            f"{spec!r} holds {ast.get_source_segment('_' + call, node)!r}, which is no literal. Numbers, strings, lists, dicts, True, False and None can "
             "be written in a component string; for anything else pass an instance."
         ) from None

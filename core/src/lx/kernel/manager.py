@@ -161,10 +161,11 @@ class PluginManager(Diagnosis):
             return None
         member = self._attempt(plugin, point.load)
         written_for = getattr(member, "lx_api", None)
-        if member is not None and written_for not in (hookspecs.API, hookspecs.API - 1):
-            said = "it does not state a kernel API (`lx_api = 1`)" if written_for is None else f"it was written for kernel API {written_for!r}"
+        served = (hookspecs.API, hookspecs.API - 1)
+        if member is not None and written_for not in served:
+            said = f"was written for kernel API {written_for!r}" if written_for is not None else "does not state a kernel API (`lx_api = 1`)"
             plugin.state = INCOMPATIBLE
-            plugin.reason = f"{said}, and this kernel serves {hookspecs.API} and {hookspecs.API - 1}; install a release of it that fits"
+            plugin.reason = f"it {said}, and this kernel serves {served[0]} and {served[1]}; install a release of it that fits"
             return None
         return member
 
@@ -274,7 +275,7 @@ _default: PluginManager | None = None
 
 def default_manager() -> PluginManager:
     """The manager of this process, made on first use from the environment variables."""
-    global _default
+    global _default  # noqa: PLW0603 -- one per process is what it is
     if _default is None:
         _default = PluginManager.from_environment()
     return _default

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
-from lx.kernel.component import ComponentSpec, normalise, parse
+from lx.kernel.component import ComponentSpec, is_name, normalise, parse
 from lx.kernel.errors import BrokenPluginError, CollisionError, ComponentArgumentError, ComponentError, UnknownComponentError
 
 PROGRAM = "this-program"
@@ -32,7 +32,9 @@ class Entry:
     @property
     def class_name(self) -> str:
         """The name of the class, read off the import path without importing it."""
-        return self.target.rpartition(":")[2].rpartition(".")[2] if isinstance(self.target, str) else getattr(self.target, "__name__", type(self.target).__name__)
+        if isinstance(self.target, str):
+            return self.target.rpartition(":")[2].rpartition(".")[2]
+        return getattr(self.target, "__name__", type(self.target).__name__)
 
     @property
     def spellings(self) -> tuple[str, ...]:
@@ -82,7 +84,8 @@ class KindRegistry:
     @property
     def interface(self) -> type[Any]:
         """The abstract class of this kind; imports it."""
-        return import_target(self.interface_path)
+        found: type[Any] = import_target(self.interface_path)
+        return found
 
     def add(
         self,
@@ -99,10 +102,12 @@ class KindRegistry:
 
         `aliases` are further names. `roles` says for which automatic choices this component stands, and how high it
         ranks among those that stand for the same (`{"progress-bar": 10}`). `defaults` are handed to the constructor,
-        under what the user gives. Raises `CollisionError` if the same provider already has the name.
+        under what the user gives. Raises `CollisionError` if the same provider already has the name, unless for a class of the same
+        module and name: running a cell of a notebook again replaces what it registered before.
         """
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"a {self.kind} is registered under a name, a string; got {name!r}.")
+        for spelling in (name, *aliases):
+            if not is_name(spelling):
+                raise ValueError(f"a {self.kind} is registered under a name of letters, digits, '_', '-' and '.'; got {spelling!r}.")
         if target is None:
             def decorate(cls: Any) -> Any:
                 self.add(name, cls, summary=summary, aliases=aliases, roles=roles, **defaults)
@@ -114,8 +119,15 @@ class KindRegistry:
         provider = self._registry.provider
         entry = Entry(self.kind, name, provider, target, summary, tuple(aliases), dict(roles), defaults)
         for other in self._entries:
-            if other.provider == provider and set(other.spellings) & set(entry.spellings):
-                raise CollisionError(f"{provider} registers the {self.kind} {name!r} twice; remove({name!r}) the first one before.")
+            shared = set(other.spellings) & set(entry.spellings) if other.provider == provider else ()
+            if shared and not _same_place(other.target, target):
+                raise CollisionError(
+                    f"{provider} registers the {self.kind} {min(shared)!r} twice, as {_place(other.target)} and as {_place(target)}; "
+                    f"`registry.{self.kind}.remove({other.name!r})` takes the first one away."
+                )
+            if shared:
+                self._entries.remove(other)
+                break
         self._entries.append(entry)
         return target
 
@@ -204,10 +216,15 @@ class KindRegistry:
             cls = self.load(entry)
             kwargs = {**entry.defaults, **extra, **wanted.kwargs}
             check_arguments(f"the {self.kind} {entry.name!r}", cls, wanted.args, kwargs)
-            return cls(*wanted.args, **kwargs)
+            built = cls(*wanted.args, **kwargs)
+            if not isinstance(built, self.interface):
+                made = f"made a {type(built).__name__}, which is no {self.interface.__name__} ({self.interface_path})"
+                raise BrokenPluginError(f"the {self.kind} {entry.name!r} of {entry.provider} {made}.")
+            return built
         if isinstance(spec, self.interface):
             return spec
-        raise TypeError(f"{spec!r} is no {self.kind}: pass a name, a component string or a {self.interface.__name__}.")
+        hint = f" Did you mean {spec.__name__}(...)?" if isinstance(spec, type) and issubclass(spec, self.interface) else ""
+        raise TypeError(f"{spec!r} is no {self.kind}: pass a name, a component string or a {self.interface.__name__}.{hint}")
 
     def standing_for(self, role: str) -> list[Entry]:
         """The entries registered for a role, the highest rank first; equal ranks by name."""
@@ -215,20 +232,31 @@ class KindRegistry:
 
     def by_class(self, class_name: str) -> Any:
         """The class of that name, for `lx.callbacks.EarlyStopping`; raises like `find`."""
-        for entry in self.entries():
-            if entry.class_name == class_name:
-                return self.load(entry)
+        places = {_place(entry.target): entry for entry in self.entries() if entry.class_name == class_name}
+        if len(places) > 1:
+            offers = " and ".join(f"{entry.provider!r} ({place})" for place, entry in places.items())
+            raise CollisionError(f"the {self.kind} class {class_name!r} is offered by {offers}; import it from where it is defined.")
+        if places:
+            return self.load(*places.values())
         if self.interface_path.endswith(f":{class_name}"):
             return self.interface
-        raise self._registry.diagnosis.missing(self.kind, class_name) or self._unknown(ComponentSpec(class_name))
+        missing = self._registry.diagnosis.missing(self.kind, class_name)
+        raise missing or self._none(f"class {class_name!r}", class_name, {name: name for name in self.class_names()})
+
+    def class_names(self) -> list[str]:
+        """The names of the registered classes, sorted, each once; nothing is imported."""
+        return sorted({entry.class_name for entry in self.entries()})
 
     def _unknown(self, wanted: ComponentSpec) -> UnknownComponentError:
         spellings = {spelling: entry.name for entry in self._entries for spelling in entry.spellings}
-        near = get_close_matches(normalise(wanted.name), spellings, n=1)
-        parts = [f"there is no {self.kind} {str(wanted)!r}."]
+        return self._none(repr(str(wanted)), normalise(wanted.name), spellings)
+
+    def _none(self, what: str, name: str, offers: Mapping[str, str]) -> UnknownComponentError:
+        near = get_close_matches(name, offers, n=1)
+        parts = [f"there is no {self.kind} {what}."]
         if near:
-            parts.append(f"Did you mean {spellings[near[0]]!r}?")
-        parts.append(f"Installed: {', '.join(self.names()) or 'none'}.")
+            parts.append(f"Did you mean {offers[near[0]]!r}?")
+        parts.append(f"Installed: {', '.join(dict.fromkeys(offers.values())) or 'none'}.")
         return UnknownComponentError(" ".join([*parts, *self._registry.diagnosis.hints()]))
 
 
@@ -296,12 +324,24 @@ def import_target(target: str) -> Any:
 
 def check_arguments(what: str, cls: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     """Raises `ComponentArgumentError`, naming the argument and the nearest one, if `cls(*args, **kwargs)` cannot be called."""
-    signature = inspect.signature(cls)
+    try:
+        signature = inspect.signature(cls)
+    except ValueError:  # some classes written in C have none; the call itself will tell
+        return
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        accepted = [name for name, parameter in signature.parameters.items() if parameter.kind is not parameter.VAR_KEYWORD]
+        variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        accepted = [name for name, parameter in signature.parameters.items() if parameter.kind not in variadic]
         strange = [name for name in kwargs if name not in accepted]
         near = get_close_matches(strange[0], accepted, n=1) if strange else []
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ComponentArgumentError(f"{what}: {error}.{hint} It accepts: {', '.join(accepted) or 'no arguments'}.") from None
+
+
+def _place(target: Any) -> str:
+    return target if isinstance(target, str) else f"{target.__module__}:{getattr(target, '__qualname__', type(target).__qualname__)}"
+
+
+def _same_place(first: Any, second: Any) -> bool:
+    return isinstance(first, type) and isinstance(second, type) and _place(first) == _place(second)

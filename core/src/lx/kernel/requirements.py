@@ -9,7 +9,7 @@ _RELEASE = re.compile(r"^(?P<release>[0-9]+(?:\.[0-9]+)*)(?:\+.*)?$")
 
 
 def describe(dist: Any) -> tuple[str, str, tuple[str, ...]]:
-    """Name, version and requirements of a distribution (of `importlib_metadata`, or None); `"?"` for what a damaged installation does not tell.
+    """Name, version and requirements of a distribution of importlib_metadata; `"?"` for what a damaged installation does not tell.
 
     Only the header of METADATA is read: importlib_metadata parses the whole description, three times for these three, which for
     thirty plugins costs more than all else that happens before a run.

@@ -75,7 +75,8 @@ class Conformance:
             "import sys; from lx.kernel import PluginManager\n"
             f"entry = PluginManager().registry.kind({self.kind!r}).find({entry.name + '@' + entry.provider!r})\n"
             "module = entry.target.partition(':')[0] if isinstance(entry.target, str) else entry.target.__module__\n"
-            "sys.exit(f'looking it up imported {module}' if module in sys.modules else 'it imported torch' if 'torch' in sys.modules else 0)"
+            "heavy = [name for name in (module, 'torch') if name in sys.modules]\n"
+            "sys.exit(f'looking it up imported {heavy}' if heavy else 0)"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
