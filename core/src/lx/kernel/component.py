@@ -70,9 +70,11 @@ def parse(spec: "str | Mapping[str, Any] | ComponentSpec") -> ComponentSpec:
 def _from_mapping(spec: Mapping[str, Any]) -> ComponentSpec:
     if len(spec) != 1:
         raise ComponentStringError(f"{dict(spec)!r} must have one key, the component's name. Write it as {FORMS}.")
-    (name, arguments), = spec.items()
+    ((name, arguments),) = spec.items()
     if arguments is not None and not (isinstance(arguments, Mapping) and all(isinstance(key, str) for key in arguments)):
-        raise ComponentStringError(f"the arguments of {name!r} must be a mapping of names to values, not {arguments!r}. Write it as {FORMS}.")
+        raise ComponentStringError(
+            f"the arguments of {name!r} must be a mapping of names to values, not {arguments!r}. Write it as {FORMS}."
+        )
     parsed = parse(name)
     if parsed.args or parsed.kwargs:
         raise ComponentStringError(f"{dict(spec)!r} gives arguments twice, in the name and in the mapping; give them once.")

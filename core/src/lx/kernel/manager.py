@@ -110,6 +110,7 @@ class PluginManager(Diagnosis):
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "PluginManager":
         """A manager that obeys `LX_PLUGINS`, `LX_DISABLE` and `LX_TRACE`."""
+
         def slugs(name: str) -> list[str]:
             return [slug for slug in environ.get(name, "").split(",") if slug.strip()]
 
@@ -163,7 +164,9 @@ class PluginManager(Diagnosis):
         written_for = getattr(member, "lx_api", None)
         served = (hookspecs.API, hookspecs.API - 1)
         if member is not None and written_for not in served:
-            said = f"was written for kernel API {written_for!r}" if written_for is not None else "does not state a kernel API (`lx_api = 1`)"
+            said = (
+                f"was written for kernel API {written_for!r}" if written_for is not None else "does not state a kernel API (`lx_api = 1`)"
+            )
             plugin.state = INCOMPATIBLE
             plugin.reason = f"it {said}, and this kernel serves {served[0]} and {served[1]}; install a release of it that fits"
             return None
@@ -270,12 +273,7 @@ class PluginManager(Diagnosis):
         return [f"LX_PLUGINS or LX_DISABLE name what is not installed: {', '.join(strange)}."] if strange else []
 
 
-_default: PluginManager | None = None
-
-
+@cache
 def default_manager() -> PluginManager:
-    """The manager of this process, made on first use from the environment variables."""
-    global _default  # noqa: PLW0603 -- one per process is what it is
-    if _default is None:
-        _default = PluginManager.from_environment()
-    return _default
+    """The manager of this process, made on first use from the environment variables; `default_manager.cache_clear()` forgets it."""
+    return PluginManager.from_environment()

@@ -109,6 +109,7 @@ class KindRegistry:
             if not is_name(spelling):
                 raise ValueError(f"a {self.kind} is registered under a name of letters, digits, '_', '-' and '.'; got {spelling!r}.")
         if target is None:
+
             def decorate(cls: Any) -> Any:
                 self.add(name, cls, summary=summary, aliases=aliases, roles=roles, **defaults)
                 return cls
