@@ -1,6 +1,5 @@
 """The layers, parameters, sizes and FLOPs of a model as data, and as a table of text; the summary callbacks render it."""
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -9,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+
+from lx.rank_zero import rank_zero_warn
 
 UNKNOWN_SIZE = "?"
 OTHER_PARAMETERS = "other params"
@@ -156,10 +157,10 @@ class ModelSummary:
             with _evaluating(self.model), _same_randomness(device), self._recorded_sizes(), context, counter:
                 self.model(*args, **kwargs)
         except Exception as error:
-            warnings.warn(
+            rank_zero_warn(
                 f"the summary of {type(self.model).__name__} has no sizes and no FLOPs, because its example_input_array does not go "
                 f"through it: {type(error).__name__}: {error}",
-                stacklevel=3,
+                stacklevel=4,
             )
             self.has_example = False
             self._sizes.clear()
