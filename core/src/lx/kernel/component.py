@@ -104,7 +104,8 @@ def _literal(node: ast.expr, call: str, spec: str) -> Any:
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, RecursionError):  # TypeError: a list as the key of a dict
+        written = ast.get_source_segment("_" + call, node)
         raise ComponentStringError(
-            f"{spec!r} holds {ast.get_source_segment('_' + call, node)!r}, which is no literal. Numbers, strings, lists, dicts, True, False and None can "
-            "be written in a component string; for anything else pass an instance."
+            f"{spec!r} holds {written!r}, which is no literal. Numbers, strings, lists, dicts, True, False and None can be written in a "
+            "component string; for anything else pass an instance."
         ) from None

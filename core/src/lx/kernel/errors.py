@@ -75,5 +75,5 @@ class CheckpointMismatchError(CheckpointError, RuntimeError):
     """The checkpoint is whole, and does not fit the model or its optimizers."""
 
 
-class SIGTERMException(SystemExit):  # noqa: N818 -- the name that users of Lightning catch
+class SIGTERMException(SystemExit):  # the name that users of Lightning catch
     """Ends a run at the next batch boundary after SIGTERM."""

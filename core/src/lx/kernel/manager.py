@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ ACTIVE, BLOCKED, UNMET, BROKEN, INCOMPATIBLE = "active", "blocked", "unmet", "br
 
 @dataclass(slots=True)
 class Plugin:
-    """One installed plugin: who ships it, in which state it is, and why."""
+    """One installed plugin: who ships it, in which state it is and why, and what it registered."""
 
     slug: str
     distribution: str
@@ -52,6 +52,7 @@ class Plugin:
     reason: str = ""
     requires: tuple[str, ...] = ()
     error: BaseException | None = None
+    entries: list[Entry] = field(default_factory=list)
     compared: bool = False
 
     def failure(self) -> ComponentError | None:
@@ -98,6 +99,7 @@ class PluginManager(Diagnosis):
         self._only = None if only is None else {normalise(slug) for slug in only}
         self._disabled = {normalise(slug) for slug in disabled}
         self._loaded = False
+        self._members: list[tuple[Plugin, Any]] = []
         self._version_of = cache(installed_version)  # many plugins require the same few distributions
         self._pluggy = pluggy.PluginManager("lx")
         self._pluggy.add_hookspecs(hookspecs)
@@ -133,13 +135,13 @@ class PluginManager(Diagnosis):
         self._loaded = True
         found = sorted(map(self._described, self._installed()), key=lambda pair: (normalise(pair[0].slug), pair[0].distribution))
         self.plugins.extend(plugin for plugin, _ in found)
-        members = [(plugin, member) for plugin, point in found if (member := self._import(plugin, point)) is not None]
+        self._members = [(plugin, member) for plugin, point in found if (member := self._import(plugin, point)) is not None]
         # Those that extend join first, and all have joined before one registers: a plugin may use the kinds and hooks of any other.
-        members.sort(key=lambda pair: not hasattr(pair[1], "lx_extend"))
+        self._members.sort(key=lambda pair: not hasattr(pair[1], "lx_extend"))
         for step in (self._join, self._fill):
-            for plugin, member in members:
+            for plugin, member in self._members:
                 if plugin.state == ACTIVE:
-                    self._attempt(plugin, step, member, plugin.distribution)
+                    plugin.entries = self._attempt(plugin, step, member, plugin.distribution) or []
         if self.trace is not None:
             for plugin in self.plugins:
                 self.trace(f"plugin {plugin.slug} ({plugin.distribution} {plugin.version}): {plugin.state} {plugin.reason}".rstrip())
@@ -161,16 +163,13 @@ class PluginManager(Diagnosis):
             plugin.state = BLOCKED
             return None
         member = self._attempt(plugin, point.load)
-        written_for = getattr(member, "lx_api", None)
+        written_for = self._attempt(plugin, getattr, member, "lx_api", None)
         served = (hookspecs.API, hookspecs.API - 1)
-        if member is not None and written_for not in served:
-            said = (
-                f"was written for kernel API {written_for!r}" if written_for is not None else "does not state a kernel API (`lx_api = 1`)"
-            )
+        if plugin.state == ACTIVE and written_for not in served:
+            states = "does not state a kernel API (`lx_api = 1`)" if written_for is None else f"was written for kernel API {written_for!r}"
             plugin.state = INCOMPATIBLE
-            plugin.reason = f"it {said}, and this kernel serves {served[0]} and {served[1]}; install a release of it that fits"
-            return None
-        return member
+            plugin.reason = f"it {states}, and this kernel serves {served[0]} and {served[1]}; install a release of it that fits"
+        return member if plugin.state == ACTIVE else None
 
     def _attempt(self, plugin: Plugin, function: Callable[..., Any], *args: Any) -> Any:
         try:
@@ -191,12 +190,14 @@ class PluginManager(Diagnosis):
             self._pluggy.register(member)
             self._only_of(member, "lx_extend")(manager=self)
 
-    def _fill(self, member: Any, distribution: str) -> None:
+    def _fill(self, member: Any, distribution: str) -> list[Entry]:
+        before = {id(entry) for entry in self.registry.entries()}
         with self._whole(member, distribution):
             for hook in self._pluggy.get_hookcallers(member) or ():
                 if not hook.has_spec() and any(impl.plugin is member and not impl.optionalhook for impl in hook.get_hookimpls()):
                     raise ValueError(f"it implements {hook.name!r}, which is no hook of lx or of an installed plugin")
             self._only_of(member, "lx_register")(registry=self.registry)
+        return [entry for entry in self.registry.entries() if id(entry) not in before]
 
     @contextmanager
     def _whole(self, member: Any, distribution: str) -> Iterator[None]:
@@ -219,6 +220,15 @@ class PluginManager(Diagnosis):
             return f"LX_PLUGINS does not name {plugin.slug!r}"
         return ""
 
+    def gather(self, hook: str, **arguments: Any) -> list[tuple[Plugin, Any]]:
+        """Calls a hook of each active plugin by itself, and returns what each gave; one that raises is marked as broken."""
+        self.load()
+        active = [(plugin, member) for plugin, member in self._members if plugin.state in (ACTIVE, UNMET)]
+        found = [
+            (plugin, self._attempt(plugin, lambda member=member: self._only_of(member, hook)(**arguments))) for plugin, member in active
+        ]
+        return [(plugin, result) for plugin, results in found for result in results or ()]
+
     def survey(self) -> list[Plugin]:
         """Every installed plugin with its requirements compared, which a run does only for those that it uses."""
         self.load()
@@ -239,7 +249,7 @@ class PluginManager(Diagnosis):
     def check(self, entry: Entry) -> ComponentError | None:
         """The failure of the plugin behind an entry whose requirements are not met."""
         for plugin in self.plugins:
-            if plugin.distribution == entry.provider and plugin.state in (ACTIVE, UNMET):
+            if any(entry is own for own in plugin.entries):
                 self._compare(plugin)
                 return plugin.failure()
         return None

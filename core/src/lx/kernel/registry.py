@@ -281,6 +281,10 @@ class Registry:
         """The names of the kinds, in the order in which they were added."""
         return list(self._kinds)
 
+    def entries(self) -> list[Entry]:
+        """What is registered now, of every kind."""
+        return [entry for kind in self._kinds.values() for entry in kind.snapshot()]
+
     def __getattr__(self, kind: str) -> KindRegistry:
         if kind.startswith("_"):
             raise AttributeError(kind)
