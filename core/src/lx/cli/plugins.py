@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import json
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,8 @@ from lx.kernel.component import normalise
 from lx.kernel.errors import ComponentError
 from lx.kernel.manager import Plugin, PluginManager
 from lx.kernel.registry import Entry
+
+_MODULES = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])")
 
 Finding = tuple[Plugin, list[Entry]]
 """A plugin, and those of its components that are to be shown."""
@@ -177,24 +180,32 @@ def page(manager: PluginManager, plugin: Plugin, entries: Sequence[Entry]) -> st
     parts = [columns(facts, width)]
     if plugin.error is not None:
         parts.append("".join(traceback.format_exception(plugin.error)).rstrip())
-    return "\n\n".join([*parts, *(card(component(manager, entry), width) for entry in entries)])
+    cards = [component(manager, entry) for entry in entries]
+    for number, data in enumerate(cards):
+        same = next((other["name"] for other in cards[:number] if data["arguments"] and other["arguments"] == data["arguments"]), None)
+        parts.append(card(data, width, same))
+    return "\n\n".join(parts)
 
 
-def card(data: dict[str, Any], width: int | None) -> str:
-    """What `lx plugins show` prints of one component."""
+def card(data: dict[str, Any], width: int | None, same: str | None) -> str:
+    """What `lx plugins show` prints of one component; `same` names one above that takes the same arguments."""
     parts = [paragraph(f"{data['kind']} {data['name']!r}: {data['summary'] or data['doc'] or 'no summary'}", width)]
     facts = [("class", data["class"])]
     facts += [("also", ", ".join(data["aliases"]))] * bool(data["aliases"])
     facts += [("roles", ", ".join(f"{role} ({rank})" for role, rank in data["roles"].items()))] * bool(data["roles"])
     facts += [("doc", data["doc"])] * bool(data["doc"])
     facts += [("error", data["error"])] * bool(data["error"])
+    if same is not None:
+        facts.append(("arguments", f"as for {same!r}"))
+    elif data["arguments"] == []:
+        facts.append(("arguments", "none"))
     parts.append(columns(facts, width, indent="  "))
-    if data["arguments"]:
-        rows = [
-            (row["name"], "required" if row["required"] else f"= {row['default']}" if row["default"] else "", row["annotation"])
-            for row in data["arguments"]
-        ]
-        parts += ["  arguments", columns(rows, width, indent="    ")]
-    elif data["arguments"] is not None:
-        parts.append("  no arguments")
+    if data["arguments"] and same is None:
+        parts += ["  arguments", *(paragraph(argument(row), width, indent="    ") for row in data["arguments"])]
     return "\n".join(parts)
+
+
+def argument(row: dict[str, Any]) -> str:
+    """An argument as a signature has it, the modules of its annotation left out."""
+    annotation = _MODULES.sub("", row["annotation"])
+    return row["name"] + (f": {annotation}" if annotation else "") + (f" = {row['default']}" if row["default"] is not None else "")
