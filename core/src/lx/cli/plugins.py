@@ -193,6 +193,7 @@ def card(data: dict[str, Any], width: int | None, same: str | None) -> str:
     facts = [("class", data["class"])]
     facts += [("also", ", ".join(data["aliases"]))] * bool(data["aliases"])
     facts += [("roles", ", ".join(f"{role} ({rank})" for role, rank in data["roles"].items()))] * bool(data["roles"])
+    facts += [("given", ", ".join(f"{name}={value}" for name, value in data["defaults"].items()))] * bool(data["defaults"])
     facts += [("doc", data["doc"])] * bool(data["doc"])
     facts += [("error", data["error"])] * bool(data["error"])
     if same is not None:
@@ -208,4 +209,7 @@ def card(data: dict[str, Any], width: int | None, same: str | None) -> str:
 def argument(row: dict[str, Any]) -> str:
     """An argument as a signature has it, the modules of its annotation left out."""
     annotation = _MODULES.sub("", row["annotation"])
-    return row["name"] + (f": {annotation}" if annotation else "") + (f" = {row['default']}" if row["default"] is not None else "")
+    text = str(row["name"])
+    if annotation:
+        text += f": {annotation}"
+    return text if row["default"] is None else f"{text} = {row['default']}"
