@@ -58,7 +58,8 @@ def test_rows_without_example():
     assert summary.total_layer_params == sum(summary.param_nums)
     assert summary.in_sizes == summary.out_sizes == ["?", "?"]
     assert [heading for heading, _ in summary.columns()] == [" ", "Name", "Type", "Params", "Mode"]
-    assert column(summary, "Name")[-1] == "other params" and column(summary, "Params")[-1] == "5"
+    assert column(summary, "Name")[-1] == "other params"
+    assert column(summary, "Params")[-1] == "5"
 
 
 def test_trainable_size_and_modes():
@@ -95,7 +96,8 @@ def test_example_leaves_the_model_as_it_was():
 
     class Noisy(nn.Module):
         def forward(self, x):
-            assert not self.training and not torch.is_grad_enabled()
+            assert not self.training
+            assert not torch.is_grad_enabled()
             return x + torch.rand(())
 
     net.body.append(Noisy())
@@ -129,8 +131,10 @@ def test_example_that_does_not_fit_warns_and_the_rest_is_there():
     net.train()
     with pytest.warns(UserWarning, match=r"summary of Net has no sizes .* example_input_array .*RuntimeError"):
         summary = ModelSummary(net)
-    assert net.training and summary.in_sizes == ["?", "?"]
-    assert summary.total_flops == 0 and summary.total_parameters > 0
+    assert net.training
+    assert summary.in_sizes == ["?", "?"]
+    assert summary.total_flops == 0
+    assert summary.total_parameters > 0
     assert "FLOPs" not in dict(summary.columns())
 
 
@@ -149,10 +153,12 @@ def test_layer_called_twice_keeps_the_first_sizes():
 def test_lazy_parameters_count_once_they_are_initialised():
     net = nn.Sequential(nn.LazyLinear(4), nn.ReLU())
     summary = ModelSummary(net)
-    assert summary.total_parameters == 0 and summary.uninitialized == 2
+    assert summary.total_parameters == 0
+    assert summary.uninitialized == 2
     assert "2 lazy parameters are not initialised" in str(summary)
     summary = ModelSummary(net, example_input=torch.zeros(1, 3))
-    assert summary.param_nums == [16, 0] and summary.uninitialized == 0
+    assert summary.param_nums == [16, 0]
+    assert summary.uninitialized == 0
 
 
 def test_shared_parameters_count_once_in_the_totals():
@@ -168,7 +174,8 @@ def test_shared_module_is_one_row():
     layer = nn.Linear(2, 2)
     net = nn.ModuleDict({"a": layer, "b": layer})
     summary = ModelSummary(net)
-    assert summary.layer_names == ["a"] and summary.shared_parameters == 0
+    assert summary.layer_names == ["a"]
+    assert summary.shared_parameters == 0
 
 
 def test_sharded_parameters_are_counted_per_device():
@@ -179,7 +186,8 @@ def test_sharded_parameters_are_counted_per_device():
     net = nn.Sequential(nn.Linear(4, 8, bias=False))
     net[0].weight = Shard(torch.zeros(8, 4))
     summary = ModelSummary(net)
-    assert summary.total_parameters == 32 and summary.local_parameters == 8
+    assert summary.total_parameters == 32
+    assert summary.local_parameters == 8
     assert column(summary, "Params per Device") == ["8"]
 
 
@@ -199,7 +207,7 @@ def test_depth_zero_prints_totals_only():
 
 
 def test_scripted_layers():
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="jit"):
         scripted = torch.jit.script(nn.Linear(3, 3))
     summary = ModelSummary(nn.Sequential(scripted, nn.ReLU()), example_input=torch.zeros(1, 3))
     assert summary.layer_types == ["Linear", "ReLU"]

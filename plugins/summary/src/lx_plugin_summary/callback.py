@@ -54,7 +54,7 @@ class ModelSummary(Callback):
             print(note)
 
     @staticmethod
-    def summarize(  # noqa: PLR0913 -- the signature that subclasses of users have
+    def summarize(
         summary_data: list[tuple[str, list[str]]],
         total_parameters: int,
         trainable_parameters: int,
