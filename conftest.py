@@ -1,0 +1,59 @@
+"""Which plugins a test sees, by the folder that it lies in, and how many tests may be skipped.
+
+The tests of lx-core see no plugin, those of a plugin see that plugin, the floor and what its pyproject's `test` group names, all
+others, and the examples in lx-core's docstrings, see everything. The variable reaches the processes that a test starts, too.
+`tox -e plugin-SLUG` runs the same tests where nothing else is installed; here one process serves all, and one import of torch.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lx
+from checkout import ROOT, needs, plugins
+from lx.kernel import default_manager
+
+SKIPS_AT_MOST = 40
+"""So that a missing package or device does not turn the tests off unnoticed; raise it with a reason."""
+
+
+def visible(path: Path) -> str | None:
+    """The value of `LX_PLUGINS` for the tests in a file; None where it is not set."""
+    match path.relative_to(ROOT).parts:
+        case ["core", "tests", *_]:
+            return ""
+        case ["plugins", slug, *_]:
+            return ",".join(needs(plugins()[slug]))
+    return None
+
+
+@pytest.fixture(autouse=True)
+def visible_plugins(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Shows a test the plugins that it may see, also through a default manager of its own."""
+    slugs = visible(request.path)
+    monkeypatch.delenv("LX_DISABLE", raising=False)
+    if slugs is None:
+        monkeypatch.delenv("LX_PLUGINS", raising=False)
+    else:
+        monkeypatch.setenv("LX_PLUGINS", slugs)
+    forget_manager()
+    yield
+    forget_manager()
+
+
+def forget_manager() -> None:
+    """Drops the manager of the process, which has seen the plugins of another test, and the registry that `lx` remembers."""
+    default_manager.cache_clear()
+    vars(lx).pop("registry", None)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fails a run that skipped too much."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(session.config, "workerinput"):
+        return
+    skipped = len(reporter.stats.get("skipped", ()))
+    if skipped > SKIPS_AT_MOST:
+        reporter.write_line(f"{skipped} tests were skipped, and {SKIPS_AT_MOST} may be (conftest.py).", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
