@@ -1,0 +1,108 @@
+"""Checkpoints as local files in the format of `torch.save`."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lx.interfaces.checkpoint_io import CheckpointIO
+from lx.kernel.errors import CheckpointCorruptError, CheckpointNotFoundError, MisconfigurationException
+from lx_plugin_torch_io.atomic import replaced
+from lx_plugin_torch_io.inspection import ZIP_MAGIC, check_whole, explained
+
+MAPPED_FROM = 1 << 30
+"""From this size on, in bytes, a file is mapped into memory, where the processes of a node share it, and not read into each."""
+
+
+class TorchCheckpointIO(CheckpointIO):
+    """One local file for each checkpoint, in the format of `torch.save`. The class is open.
+
+    A file is written whole or not at all: to a temporary file beside it, which replaces it once it is on the disk. If anything
+    goes wrong before that (no space, no permission, an object that cannot be pickled), the old file is untouched, nothing else is
+    left, and the error is raised.
+
+    With `verify`, all that was read is compared with the checksums in the file first, which `torch.load` does not do; that reads
+    the file once more, about a second for each 2 GB.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     TorchCheckpointIO().save_checkpoint({"epoch": 3}, folder + "/runs/last.ckpt")
+    ...     TorchCheckpointIO().load_checkpoint(folder + "/runs/last.ckpt")
+    {'epoch': 3}
+    """
+
+    def __init__(self, verify: bool = True) -> None:
+        self.verify = verify
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Writes a checkpoint; parent directories are created, and a link at `path` is replaced, not followed.
+
+        Raises `TypeError` for any `storage_options`, `IsADirectoryError` for a directory, and what the file system raises.
+        """
+        if storage_options is not None:
+            raise TypeError(f"storage_options={storage_options!r}: the checkpoint I/O 'torch_io' has no options; leave it out.")
+        with replaced(_local(path)) as file:
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Reads a checkpoint. `weights_only=None` is torch's default, True: tensors and plain values only.
+
+        Raises `CheckpointNotFoundError`, `CheckpointCorruptError` for what is truncated, damaged or no checkpoint, and
+        `CheckpointError` for one that holds objects which `weights_only` refuses.
+        """
+        file = _local(path)
+        if not file.exists():
+            raise CheckpointNotFoundError(f"there is no checkpoint {str(path)!r}. {_surroundings(file)}")
+        if file.is_dir():
+            raise CheckpointCorruptError(
+                f"{str(path)!r} is a directory, and the checkpoint I/O 'torch_io' reads files; the strategy that wrote it can read it."
+            )
+        if self.verify:
+            check_whole(file)
+        try:
+            checkpoint = torch.load(file, map_location=map_location, weights_only=weights_only, mmap=_is_worth_mapping(file))
+        except Exception as error:  # a damaged pickle can raise anything
+            check_whole(file)
+            raise explained(error, file) from error
+        if not isinstance(checkpoint, dict):
+            raise CheckpointCorruptError(f"{str(path)!r} is no checkpoint: it holds a {type(checkpoint).__name__}, not a dictionary.")
+        return checkpoint
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Removes a file, a link (not what it points to), or a directory with all that is in it; nothing happens if it is not there."""
+        target = _local(path)
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+
+
+def _local(path: str | Path) -> Path:
+    """The path, unless it is a URL; raises `MisconfigurationException` for one."""
+    scheme, separator, _ = str(path).partition(":/")  # of a URL that went through Path, one slash is left
+    if separator and len(scheme) > 1 and scheme.replace("+", "").isalnum():
+        raise MisconfigurationException(
+            f"{str(path)!r} is a URL, and the checkpoint I/O 'torch_io' works with local files; copy it to or from there yourself, or "
+            "use a checkpoint I/O that knows the protocol."
+        )
+    return Path(path)
+
+
+def _surroundings(path: Path) -> str:
+    """What is in the folder where a file was looked for, or that there is no such folder."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        return f"There is no folder {str(folder)!r} either."
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+    shown = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    return f"The folder {str(folder)!r} holds {shown or 'nothing'}."
+
+
+def _is_worth_mapping(path: Path) -> bool:
+    """Whether a file is big enough, in the format that can be mapped, on a system where a mapped file can still be removed."""
+    if os.name == "nt" or path.stat().st_size < MAPPED_FROM:
+        return False
+    with path.open("rb") as file:
+        return file.read(len(ZIP_MAGIC)) == ZIP_MAGIC

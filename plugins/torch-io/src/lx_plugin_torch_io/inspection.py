@@ -1,0 +1,103 @@
+"""Finds out what is wrong with a checkpoint file, without unpickling anything."""
+
+import errno
+import pickle
+import pickletools
+import re
+import zipfile
+from pathlib import Path
+
+from torch.serialization import get_unsafe_globals_in_checkpoint
+
+from lx.kernel.errors import CheckpointCorruptError, CheckpointError
+
+ZIP_MAGIC = b"PK\x03\x04"
+"""How a file of torch 1.6 or later begins: it is a zip archive of uncompressed records."""
+
+LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""How a file of an older torch begins: five pickles, of which this is the first, then the bytes of the tensors."""
+
+CHUNK = 1 << 20
+
+
+def check_whole(path: Path) -> None:
+    """Raises `CheckpointCorruptError`, with the file and the reason, if a file is truncated, damaged, or no checkpoint of torch."""
+    with path.open("rb") as file:
+        head = file.read(len(LEGACY_MAGIC))
+    if not head:
+        raise _corrupt(path, "it is empty")
+    if head == LEGACY_MAGIC:
+        _check_pickles(path)
+    elif head.startswith(ZIP_MAGIC):
+        _check_archive(path)
+    elif ZIP_MAGIC.startswith(head) or LEGACY_MAGIC.startswith(head):
+        raise _corrupt(path, f"it ends after {len(head)} bytes")
+    else:
+        raise _corrupt(path, "it does not begin as a file of torch.save does")
+
+
+def _check_archive(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+            for record in records:
+                if record.CRC:  # 0 where checksums were switched off (torch.serialization.set_crc32_options)
+                    _read_through(archive, record)
+    except zipfile.BadZipFile as error:
+        ends_early = "not a zip file" in str(error)
+        raise _corrupt(
+            path, "its end is missing or damaged" if ends_early else f"its content and its checksums differ ({error})"
+        ) from error
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):  # an offset that makes no sense is one thing, a failing disk another
+            raise
+        raise _corrupt(path, "its table of contents is damaged") from error
+    except Exception as error:  # what damage does to the archive's own fields shows in many ways
+        raise _corrupt(path, f"its table of contents is damaged ({error})") from error
+    if not any(record.filename.endswith("/data.pkl") for record in records):
+        raise _corrupt(path, "it is a zip archive without the record data.pkl")
+
+
+def _read_through(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> None:
+    with archive.open(record) as file:
+        while file.read(CHUNK):
+            pass
+
+
+def _check_pickles(path: Path) -> None:
+    with path.open("rb") as file:
+        try:
+            for _ in range(5):
+                for _ in pickletools.genops(file):
+                    pass
+        except Exception as error:  # not only ValueError: damage reaches every decoder
+            raise _corrupt(path, f"it ends early or is damaged ({error})") from error
+
+
+def explained(error: Exception, path: Path) -> Exception:
+    """The exception to raise for one that `torch.load` raised on a file that `check_whole` passed."""
+    if isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error):
+        return CheckpointError(_refusal(error, path))
+    if isinstance(error, EOFError | IndexError | KeyError | ValueError) or re.search("PytorchStreamReader|unexpected EOF", str(error)):
+        return _corrupt(path, str(error).partition("\n")[0])
+    error.add_note(f"This happened while the checkpoint {str(path)!r} was read.")
+    return error
+
+
+def _refusal(error: Exception, path: Path) -> str:
+    try:
+        names = get_unsafe_globals_in_checkpoint(path)
+    except (ValueError, RuntimeError, pickle.UnpicklingError):  # a file of an old torch, or one that it cannot follow
+        names = re.findall(r"GLOBAL (\S+)", str(error))
+    listed = ", ".join(names) or str(error).partition("\n")[0]
+    return (
+        f"{str(path)!r} holds more than tensors and plain values ({listed}), and reading it with weights_only=True, the default, refuses "
+        "that, since such a file can run any code. If you trust where it comes from, pass weights_only=False, or allow its classes with "
+        "torch.serialization.add_safe_globals([...])."
+    )
+
+
+def _corrupt(path: Path, reason: str) -> CheckpointCorruptError:
+    return CheckpointCorruptError(
+        f"the checkpoint {str(path)!r} cannot be read: {reason}. It is truncated, damaged, or no checkpoint; use another one."
+    )
