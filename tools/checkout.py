@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,8 @@ def core() -> Distribution:
 
 
 def standard() -> Distribution:
-    """The metapackage."""
-    return read(ROOT)
+    """The metapackage; the dependency groups beside it are those of the repository, not its own."""
+    return replace(read(ROOT), test=())
 
 
 def plugins(root: Path = ROOT) -> dict[str, Distribution]:

@@ -60,7 +60,8 @@ def bring_about(chosen: list[Distribution], requirements: list[str]) -> None:
     if stamp.exists() and stamp.read_text("utf-8") == state:
         return
     stamp.unlink(missing_ok=True)
-    pip("install", *wanted)
+    print(f"installing {len(chosen)} distributions of this checkout, {', '.join(wanted)}; torch alone is about 200 MB", flush=True)
+    pip("install", "--no-compile", *wanted)  # what is imported is compiled then: a fraction of the files that torch has
     stale = installed_from_here() - {one.name for one in chosen}
     if stale:
         pip("uninstall", "-y", *sorted(stale))
