@@ -152,7 +152,7 @@ class KindRegistry:
 
     def names(self) -> list[str]:
         """The registered names, sorted, each once, without aliases."""
-        return list(dict.fromkeys(entry.name for entry in self.entries()))
+        return list({entry.spellings[0]: entry.name for entry in reversed(self.entries())}.values())[::-1]
 
     def __contains__(self, name: str) -> bool:
         return any(normalise(name) in entry.spellings for entry in self.entries())
@@ -219,7 +219,7 @@ class KindRegistry:
             check_arguments(f"the {self.kind} {entry.name!r}", cls, wanted.args, kwargs)
             built = cls(*wanted.args, **kwargs)
             if not isinstance(built, self.interface):
-                made = f"made a {type(built).__name__}, which is no {self.interface.__name__} ({self.interface_path})"
+                made = f"made an object of {type(built).__name__}, which is no {self.interface.__name__} ({self.interface_path})"
                 raise BrokenPluginError(f"the {self.kind} {entry.name!r} of {entry.provider} {made}.")
             return built
         if isinstance(spec, self.interface):
@@ -257,7 +257,7 @@ class KindRegistry:
         parts = [f"there is no {self.kind} {what}."]
         if near:
             parts.append(f"Did you mean {offers[near[0]]!r}?")
-        parts.append(f"Installed: {', '.join(dict.fromkeys(offers.values())) or 'none'}.")
+        parts.append(f"Installed: {', '.join(sorted(set(offers.values()))) or 'none'}.")
         return UnknownComponentError(" ".join([*parts, *self._registry.diagnosis.hints()]))
 
 
