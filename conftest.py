@@ -1,4 +1,4 @@
-"""Which plugins a test sees, by the folder that it lies in, and how many tests may be skipped.
+"""Which plugins a test sees, by the folder that it lies in.
 
 The tests of lx-core see no plugin, those of a plugin see that plugin, the floor and what its pyproject's `test` group names, all
 others, and the examples in lx-core's docstrings, see everything. The variable reaches the processes that a test starts, too.
@@ -6,6 +6,7 @@ others, and the examples in lx-core's docstrings, see everything. The variable r
 """
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,7 @@ import lx
 from checkout import ROOT, needs, plugins
 from lx.kernel import default_manager
 
-SKIPS_AT_MOST = 40
-"""So that a missing package or device does not turn the tests off unnoticed; raise it with a reason."""
+pytest_plugins = ["lx.testing.fixtures", "lx.testing.skips"]
 
 
 def visible(path: Path) -> str | None:
@@ -24,8 +24,14 @@ def visible(path: Path) -> str | None:
         case ["core", "tests", *_]:
             return ""
         case ["plugins", slug, *_]:
-            return ",".join(needs(plugins()[slug]))
+            return visible_to(slug)
     return None
+
+
+@cache
+def visible_to(slug: str) -> str:
+    """The value of `LX_PLUGINS` for the tests of a plugin."""
+    return ",".join(needs(plugins()[slug]))
 
 
 @pytest.fixture(autouse=True)
@@ -46,14 +52,3 @@ def forget_manager() -> None:
     """Drops the manager of the process, which has seen the plugins of another test, and the registry that `lx` remembers."""
     default_manager.cache_clear()
     vars(lx).pop("registry", None)
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fails a run that skipped too much."""
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None or hasattr(session.config, "workerinput"):
-        return
-    skipped = len(reporter.stats.get("skipped", ()))
-    if skipped > SKIPS_AT_MOST:
-        reporter.write_line(f"{skipped} tests were skipped, and {SKIPS_AT_MOST} may be (conftest.py).", red=True)
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED

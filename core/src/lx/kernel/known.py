@@ -14,6 +14,9 @@ COMPONENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "model_checkpoint": ("checkpoint",),
         "model_summary": ("summary",),
         "on_exception_checkpoint": ("checkpoint",),
+        "rich": ("rich",),
+        "rich_model_summary": ("rich",),
+        "rich_progress_bar": ("rich",),
         "timer": ("timer",),
         "tqdm": ("tqdm",),
         "tqdm_progress_bar": ("tqdm",),
@@ -25,6 +28,7 @@ COMPONENTS: dict[str, dict[str, tuple[str, ...]]] = {
     "environment": {
         "lightning": ("ddp",),
         "local": ("ddp",),
+        "torchelastic": ("torchelastic",),
     },
     "launcher": {
         "script": ("ddp",),
@@ -70,6 +74,8 @@ CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
         "ModelCheckpoint": ("checkpoint",),
         "ModelSummary": ("summary",),
         "OnExceptionCheckpoint": ("checkpoint",),
+        "RichModelSummary": ("rich",),
+        "RichProgressBar": ("rich",),
         "TQDMProgressBar": ("tqdm",),
         "Timer": ("timer",),
     },
@@ -78,6 +84,7 @@ CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "environment": {
         "LightningEnvironment": ("ddp",),
+        "TorchElasticEnvironment": ("torchelastic",),
     },
     "launcher": {
         "ScriptLauncher": ("ddp",),
@@ -109,8 +116,8 @@ ROLES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "callback": {
         "checkpoint": ("checkpoint",),
-        "model-summary": ("summary",),
-        "progress-bar": ("tqdm",),
+        "model-summary": ("rich", "summary"),
+        "progress-bar": ("rich", "tqdm"),
         "timer": ("timer",),
     },
     "checkpoint_io": {
@@ -118,6 +125,7 @@ ROLES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "environment": {
         "default": ("ddp",),
+        "detect": ("torchelastic",),
     },
     "layer_sync": {
         "sync-batchnorm": ("ddp",),
