@@ -205,7 +205,8 @@ class PluginManager(Diagnosis):
             try:
                 yield
             except BaseException:
-                self._pluggy.unregister(member)
+                if self._pluggy.is_registered(member):  # not if pluggy refused it, which depends on its release
+                    self._pluggy.unregister(member)
                 raise
 
     def _only_of(self, member: Any, hook: str) -> Any:
