@@ -13,8 +13,17 @@ from torch import nn
 from lx.interfaces import Accelerator, Precision
 from lx.kernel import PluginManager
 from lx.kernel.errors import ComponentArgumentError, MisconfigurationException
+from lx.testing.conformance.strategy import StrategyConformance
 from lx_plugin_ddp.environment import LightningEnvironment
 from lx_plugin_ddp.strategy import DDPStrategy
+
+
+class TestDDP(StrategyConformance):
+    component = "ddp"
+
+
+class TestDDPThatFindsUnusedParameters(StrategyConformance):
+    component = "ddp_find_unused_parameters_true"
 
 
 class Cpu(Accelerator):
@@ -94,12 +103,14 @@ def test_one_process_is_a_run_too(connected: Any) -> None:
     strategy = connected()
     assert (strategy.world_size, strategy.global_rank, strategy.local_rank, strategy.is_global_zero) == (1, 0, 0, True)
     strategy.setup_environment()
-    assert dist.is_initialized() and dist.get_backend() == "gloo"
+    assert dist.is_initialized()
+    assert dist.get_backend() == "gloo"
     tensor = torch.tensor([1, 2])
     assert strategy.all_reduce(tensor) is tensor
     assert strategy.all_gather(tensor) is tensor
     assert strategy.broadcast("it") == "it"
-    assert strategy.reduce_boolean_decision(True) and not strategy.reduce_boolean_decision(False, all=False)
+    assert strategy.reduce_boolean_decision(True)
+    assert not strategy.reduce_boolean_decision(False, all=False)
     strategy.barrier()
     wrapped = strategy.setup_module(nn.Linear(2, 1))
     wrapped(torch.ones(3, 2)).sum().backward()

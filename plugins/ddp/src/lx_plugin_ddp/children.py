@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+import torch.distributed as dist
+
 from lx.kernel.errors import LxError
 
 log = logging.getLogger("lx")
@@ -103,7 +105,7 @@ class Children:
             time.sleep(_GLANCE)
             frame = sys._current_frames().get(self._thread)
             here = (id(frame), frame.f_lasti) if frame is not None else None
-            if here != spot or not (self._running or _is_communicating(frame)):
+            if here != spot or not (self._running or dist.is_initialized() or _is_communicating(frame)):
                 spot, since = here, time.monotonic()
             elif time.monotonic() - since > self.grace:
                 log.error("lx: %s This process waits for it, and ends.", self._failure)

@@ -109,5 +109,3 @@ def _hydra(local_rank: int) -> tuple[list[str], str | None]:
         "hydra.output_subdir=null",
     ]
     return overrides, settings.runtime.cwd
-
-
