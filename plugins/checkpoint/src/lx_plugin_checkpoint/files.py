@@ -1,0 +1,64 @@
+"""Where checkpoints lie, and what is done to them there beside writing: links, removal, the list of the best."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lx_plugin_checkpoint.file_names import local_path
+
+YAML_SIGNS = (": ", " #", '"', "'", "\n")
+
+
+def run_folder(trainer: Any) -> str:
+    """The folder for the checkpoints of a run: in the first logger's folder of the run, or else in `trainer.default_root_dir`."""
+    if not trainer.loggers:
+        return local_path(os.path.join(trainer.default_root_dir, "checkpoints"), "default_root_dir")
+    logger = trainer.loggers[0]
+    version = f"version_{logger.version}" if isinstance(logger.version, int) else logger.version
+    parts = [str(part) for part in (logger.name, version, "checkpoints") if part]
+    return local_path(os.path.join(logger.save_dir or trainer.default_root_dir, *parts), "save_dir of the logger")
+
+
+def is_inside(path: str, folder: str) -> bool:
+    """Whether a path lies under a folder; where the path itself is a link, what counts is where the link lies."""
+    return Path(path).absolute().parent.resolve().is_relative_to(Path(folder).resolve())
+
+
+def link(path: str, target: str) -> None:
+    """Makes `path` a relative link to `target`, a file or a directory, or a copy of it where links cannot be made.
+
+    What was at `path` is replaced; a link takes its place in one step, so that `path` never names nothing.
+    """
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    made = f"{path}.link"
+    if os.path.lexists(made):  # left by a process that was killed
+        os.unlink(made)
+    try:
+        os.symlink(os.path.relpath(target, os.path.dirname(path)), made, target_is_directory=os.path.isdir(target))
+        os.replace(made, path)
+    except OSError:
+        if os.path.isdir(target):
+            shutil.copytree(target, path)
+        else:
+            shutil.copy2(target, path)
+
+
+def remove(trainer: Any, path: str, folder: str, keep: str) -> None:
+    """Removes a checkpoint, called on every rank; not one outside of `folder`, nor `keep`, the one that the run was resumed from."""
+    if not path or not is_inside(path, folder) or os.path.realpath(path) == keep:
+        return
+    if trainer.is_global_zero and os.path.islink(path):
+        os.unlink(path)  # a checkpoint I/O would look at what the link names, and that may be gone
+    trainer.strategy.remove_checkpoint(path)
+
+
+def write_scores(path: str | os.PathLike[str], scores: Mapping[str, Any]) -> None:
+    """Writes `path: score` lines, which are YAML; a path that YAML could misread is quoted."""
+    lines = [
+        f"{json.dumps(name) if any(sign in name for sign in YAML_SIGNS) else name}: {float(score)}\n" for name, score in scores.items()
+    ]
+    Path(path).write_text("".join(lines), encoding="utf-8")

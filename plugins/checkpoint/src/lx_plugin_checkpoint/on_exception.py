@@ -1,0 +1,66 @@
+"""OnExceptionCheckpoint: one file that exists only after a run has failed."""
+
+import os
+from typing import Any
+
+from lx.interfaces import Checkpoint
+from lx_plugin_checkpoint.file_names import local_path
+
+
+class OnExceptionCheckpoint(Checkpoint):
+    """Saves a checkpoint when `fit` fails or is interrupted, and removes it when a later `fit` comes to its end.
+
+    `fit` resumes from the file by itself if it is there, as with `ckpt_path="last"`. It is written on every rank's exception, so with
+    several processes all of them must fail, as they do on an interrupt. An exception before the first batch writes nothing, and so
+    leaves the file of an earlier failure as it is.
+
+    Args:
+        dirpath: A local folder.
+        filename: The name of the file in it, without `.ckpt`.
+
+    Raises:
+        ValueError: for an empty `filename`.
+
+    >>> OnExceptionCheckpoint("/tmp", "rescued").ckpt_path.endswith("rescued.ckpt")
+    True
+    """
+
+    FILE_EXTENSION = ".ckpt"
+    roles = frozenset({"checkpoint", "auto-resume"})
+
+    def __init__(self, dirpath: str | os.PathLike[str], filename: str = "on_exception") -> None:
+        if not filename:
+            raise ValueError("filename='': OnExceptionCheckpoint needs a name for its file, such as 'on_exception'.")
+        self.dirpath = local_path(dirpath, "dirpath")
+        self.filename = filename
+        self._training = False
+        self._failed = False
+
+    @property
+    def ckpt_path(self) -> str:
+        """The file."""
+        return os.path.join(self.dirpath, self.filename + self.FILE_EXTENSION)
+
+    def find_last(self, trainer: Any) -> set[str]:
+        """The file, if it is there; `ckpt_path="last"` takes the newest of what the checkpoint callbacks find."""
+        return {self.ckpt_path} if os.path.exists(self.ckpt_path) else set()
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Begins a run, of which nothing has failed yet."""
+        self._training = self._failed = False
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """From here on there is something to save."""
+        self._training = not trainer.fast_dev_run
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Saves."""
+        self._failed = True
+        if self._training:
+            trainer.save_checkpoint(self.ckpt_path)
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Removes the file after a `fit` that has come to its end."""
+        if stage == "fit" and not self._failed and not trainer.fast_dev_run:
+            trainer.strategy.remove_checkpoint(self.ckpt_path)
+        self._training = False
