@@ -136,13 +136,6 @@ def events(callback: Path) -> list[tuple[str, str, str]]:
 def markdown(docstring: str) -> str:
     """A docstring as markdown: its examples become code blocks, and a block `Args:` a list.
 
-    >>> print(markdown("Adds.\\n\\n>>> 1 + 1\\n2"))
-    Adds.
-    <BLANKLINE>
-    ```python
-    >>> 1 + 1
-    2
-    ```
     >>> print(markdown("Args:\\n    one: The first,\\n        a number.\\n    two: The second."))
     - `one`: The first,
       a number.

@@ -6,9 +6,11 @@ from source_tree import imports, type_checking_only
 
 
 def rank(module):
-    """The place in `LAYERS` of a module of lx-core, which is that of the package below `lx` that it lies in; None if it has none."""
-    name = ".".join(module.split(".")[:2])
-    return next((place for place, layer in enumerate(LAYERS) if name in layer), None)
+    """The place in `LAYERS` of a module of lx-core or of the package that it lies in; None if it has none."""
+    listed = {name: place for place, layer in enumerate(LAYERS) for name in layer}
+    while module not in listed and module.count(".") > 1:
+        module = module.rpartition(".")[0]
+    return listed.get(module)
 
 
 def misplaced(sources):
@@ -71,6 +73,10 @@ def core_of(sources):
 
 def test_every_module_has_a_layer(sources):
     assert misplaced(core_of(sources)) == []
+
+
+def test_every_listed_module_exists(sources):
+    assert {name for layer in LAYERS for name in layer} - {source.module for source in sources} == set()
 
 
 def test_imports_point_down(sources):
