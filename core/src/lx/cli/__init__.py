@@ -41,7 +41,7 @@ class CommandLine:
         self.add_command("plugins", lambda arguments: plugins.run(manager, arguments), help="lists the plugins, or shows one")
         self.add_command("env", lambda arguments: env.run(manager, arguments), help="prints versions and devices, for bug reports")
 
-    def add_command(self, name: str, function: Function, *, help: str = "") -> None:
+    def add_command(self, name: str, function: Function, *, help: str = "") -> None:  # noqa: A002 -- the word of argparse
         """Adds a subcommand; `function` gets the list of arguments after its name, and returns the exit code (None is 0).
 
         Raises `ValueError` if there is one of that name, from lx or from another plugin.

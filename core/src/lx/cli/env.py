@@ -86,4 +86,4 @@ def doctor(manager: PluginManager) -> list[Row]:
 
 def variables() -> list[Row]:
     """The environment variables that change what lx does."""
-    return [(name, value) for name, value in sorted(os.environ.items()) if name.startswith("LX_")]
+    return [(name, repr(value)) for name, value in sorted(os.environ.items()) if name.startswith("LX_")]

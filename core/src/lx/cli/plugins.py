@@ -107,7 +107,7 @@ def unknown(manager: PluginManager, name: str) -> str:
             return str(missing)
     slugs = [plugin.slug for plugin in manager.plugins]
     names = [*slugs, *(spelling for plugin in manager.plugins for entry in plugin.entries for spelling in entry.spellings)]
-    near = get_close_matches(normalise(name), names, n=1)
+    near = get_close_matches(normalise(name.partition("@")[0]), names, n=1)
     hint = f"Did you mean {near[0]!r}?" if near else f"The plugins are: {', '.join(slugs) or 'none'}."
     return f"there is no plugin or component {name!r}. {hint}"
 

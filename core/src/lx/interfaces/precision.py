@@ -54,9 +54,13 @@ class Precision:
         """What a Fabric module returns, in the default precision."""
         return data
 
+    def scale_loss(self, loss: torch.Tensor) -> torch.Tensor:
+        """The loss from which backward is run; a precision whose gradients would underflow multiplies it."""
+        return loss
+
     def backward(self, tensor: torch.Tensor, *args: Any, **kwargs: Any) -> None:
-        """Runs backward from a scalar loss."""
-        tensor.backward(*args, **kwargs)
+        """Runs backward from a scalar loss, scaled."""
+        self.scale_loss(tensor).backward(*args, **kwargs)
 
     def optimizer_step(self, optimizer: Optimizer, closure: Callable[[], Any] | None = None) -> Any:
         """Takes the step; `closure`, where given, runs forward and backward and must be called exactly as the optimizer would."""

@@ -4,7 +4,6 @@ import sys
 from functools import cache
 
 import pytest
-import torch
 
 from lx.kernel import PluginManager
 from lx.kernel.errors import ComponentError
@@ -50,6 +49,8 @@ def _device(name: str, count: int) -> str:
 
 
 def _processes(count: int) -> str:
+    import torch.distributed  # noqa: PLC0415 -- a test that requires a package only may do without torch
+
     if not torch.distributed.is_available():
         return f"it requires {count} processes that work as one, and this build of torch has no torch.distributed"
     if sys.platform == "win32" or not torch.distributed.is_gloo_available():

@@ -1,0 +1,108 @@
+"""What a checkpoint holds, and the order in which it is taken and put back. The keys are Lightning's, so that either reads the other's."""
+
+from typing import Any
+
+import torch
+
+from lx.kernel.errors import CheckpointCorruptError, CheckpointKeyError, CheckpointMismatchError
+from lx.rank_zero import rank_zero_warn
+
+FORMAT = "2.6.0"
+"""The release of Lightning whose checkpoint layout this is."""
+
+WEIGHTS_ONLY_HINT = "it was saved with weights_only=True, which is enough for validate, test and predict, and not for going on with fit"
+
+
+def dump(trainer: Any, weights_only: bool = False) -> dict[str, Any]:
+    """The checkpoint of a trainer as it stands; called on every rank."""
+    module, datamodule = trainer.lightning_module, trainer.datamodule
+    checkpoint: dict[str, Any] = {
+        "epoch": trainer.current_epoch,
+        "global_step": trainer.global_step,
+        "pytorch-lightning_version": FORMAT,
+        "state_dict": trainer.strategy.module_state_dict(module),
+        "loops": _loops(trainer),
+    }
+    if not weights_only:
+        checkpoint["callbacks"] = {callback.state_key: state for callback in trainer.callbacks if (state := callback.state_dict())}
+        checkpoint["optimizer_states"] = [trainer.strategy.optimizer_state_dict(optimizer, module) for optimizer in trainer.optimizers]
+        checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
+        precision = trainer.precision_plugin
+        if state := precision.state_dict():
+            checkpoint[type(precision).__qualname__] = state
+    for prefix, owner in (("", module), ("datamodule_", datamodule)):
+        if owner is not None and owner.hparams:
+            checkpoint["hparams_name" if not prefix else f"{prefix}hparams_name"] = owner.hparams_name
+            checkpoint[f"{prefix}hyper_parameters"] = dict(owner.hparams)
+    if datamodule is not None and (state := datamodule.state_dict()):
+        checkpoint[type(datamodule).__qualname__] = state
+    if not weights_only:
+        for callback in trainer.callbacks:
+            callback.on_save_checkpoint(trainer, module, checkpoint)
+    module.on_save_checkpoint(checkpoint)
+    return checkpoint
+
+
+def _loops(trainer: Any) -> dict[str, Any]:
+    counted = {name: {"state_dict": {}, "batch_progress": progress.state_dict()} for name, progress in trainer.eval_progress.items()}
+    counted["predict_loop"]["batch_progress"].pop("is_last_batch")
+    return {"fit_loop": trainer.fit_loop.state_dict(), **counted}
+
+
+def check(checkpoint: Any, path: Any, resumes_fit: bool) -> dict[str, Any]:
+    """The checkpoint, if it is one and holds what the request needs; called before anything is built."""
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        found = f"the keys {list(checkpoint)[:8]}" if isinstance(checkpoint, dict) else f"a {type(checkpoint).__name__}"
+        raise CheckpointCorruptError(f"{path} is no checkpoint of a Trainer: it holds {found}, and no 'state_dict'.")
+    if resumes_fit:
+        for key in ("optimizer_states", "lr_schedulers", "loops"):
+            if key not in checkpoint:
+                raise CheckpointKeyError(f"{path} cannot be resumed from: it holds no {key!r}; {WEIGHTS_ONLY_HINT}.")
+    return checkpoint
+
+
+def restore_model(trainer: Any, checkpoint: dict[str, Any]) -> None:
+    """The first half: module, weights, data module, callbacks; before optimizers are made."""
+    module = trainer.lightning_module
+    module.on_load_checkpoint(checkpoint)
+    trainer.strategy.load_module_state_dict(module, checkpoint["state_dict"], strict=module.strict_loading)
+    datamodule = trainer.datamodule
+    if datamodule is not None and (state := checkpoint.get(type(datamodule).__qualname__)):
+        datamodule.load_state_dict(state)
+    states = checkpoint.get("callbacks") or {}
+    for callback in trainer.callbacks:
+        callback.on_load_checkpoint(trainer, module, checkpoint)
+    for callback in trainer.callbacks:
+        if state := states.get(callback.state_key):
+            callback.load_state_dict(state)
+    left = sorted(set(map(str, states)) - {callback.state_key for callback in trainer.callbacks})
+    if left:
+        rank_zero_warn(f"the checkpoint holds the states of callbacks that this trainer does not have: {', '.join(left)}; they are left out.")
+
+
+def restore_precision(trainer: Any, checkpoint: dict[str, Any]) -> None:
+    """The state of the precision, such as a loss scale."""
+    precision = trainer.precision_plugin
+    if state := checkpoint.get(type(precision).__qualname__):
+        precision.load_state_dict(state)
+
+
+def restore_training(trainer: Any, checkpoint: dict[str, Any]) -> None:
+    """The second half, for fit: loops, optimizers, schedulers; after optimizers were made."""
+    trainer.fit_loop.load_state_dict(checkpoint["loops"]["fit_loop"])
+    states, schedules = checkpoint["optimizer_states"], checkpoint["lr_schedulers"]
+    for what, found, here in (("optimizers", states, trainer.optimizers), ("schedulers", schedules, trainer.lr_scheduler_configs)):
+        if len(found) != len(here):
+            raise CheckpointMismatchError(f"the checkpoint holds {len(found)} {what}, and configure_optimizers made {len(here)}; resume with the model that wrote it.")
+    for optimizer, state in zip(trainer.optimizers, states, strict=True):
+        try:
+            trainer.strategy.load_optimizer_state_dict(optimizer, trainer.lightning_module, state)
+        except ValueError as error:
+            raise CheckpointMismatchError(f"the state of {type(optimizer).__name__} in the checkpoint does not fit: {error}") from error
+    for config, state in zip(trainer.lr_scheduler_configs, schedules, strict=True):
+        config.scheduler.load_state_dict(state)
+
+
+def on_host(storage: Any, location: str) -> torch.UntypedStorage:
+    """A `map_location` that leaves everything on the CPU; what belongs elsewhere moves when it is loaded."""
+    return storage  # type: ignore[no-any-return]

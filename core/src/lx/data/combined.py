@@ -1,0 +1,176 @@
+"""Several loaders iterated as one."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from lx.data.samplers import set_epoch
+
+MODES = ("min_size", "max_size_cycle", "max_size", "sequential")
+
+
+class CombinedLoader:
+    """Iterates a collection of loaders (any nesting of lists, tuples and mappings) together, or one after the other.
+
+    Yields `(batch, batch_idx, dataloader_idx)`. `"min_size"` ends with the shortest, `"max_size_cycle"` starts exhausted ones again
+    until the longest ends, `"max_size"` gives None for exhausted ones, and in these three `batch` has the shape of the collection; `"sequential"` goes
+    through one after the other. Raises `ValueError` for another mode.
+
+    >>> list(CombinedLoader({"a": [1, 2, 3], "b": [4, 5]}, "max_size"))
+    [({'a': 1, 'b': 4}, 0, 0), ({'a': 2, 'b': 5}, 1, 0), ({'a': 3, 'b': None}, 2, 0)]
+    """
+
+    def __init__(self, iterables: Any, mode: str = "min_size") -> None:
+        if mode not in MODES:
+            raise ValueError(f"CombinedLoader: mode={mode!r}; it must be one of {', '.join(MODES)}.")
+        self.mode = mode
+        self.iterables = iterables
+        self._limits: list[int | float] | None = None
+
+    @property
+    def flattened(self) -> list[Any]:
+        """The loaders as a flat list; assign a list of the same length to replace them."""
+        return list(_leaves(self.iterables))
+
+    @flattened.setter
+    def flattened(self, loaders: Sequence[Any]) -> None:
+        if len(loaders) != len(self.flattened):
+            raise ValueError(f"CombinedLoader: {len(loaders)} loaders cannot replace {len(self.flattened)}.")
+        self.iterables = _rebuild(self.iterables, iter(loaders))
+
+    @property
+    def limits(self) -> list[int | float] | None:
+        """The number of batches taken from each loader at the most."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: int | float | Sequence[int | float] | None) -> None:
+        if isinstance(limits, int | float):
+            limits = [limits] * len(self.flattened)
+        if limits is not None and len(limits) != len(self.flattened):
+            raise ValueError(f"CombinedLoader: {len(limits)} limits for {len(self.flattened)} loaders.")
+        self._limits = None if limits is None else list(limits)
+
+    @property
+    def sampler(self) -> Any:
+        """The samplers, in the shape of the collection."""
+        return _rebuild(self.iterables, iter([getattr(loader, "sampler", None) for loader in self.flattened]))
+
+    @property
+    def batch_sampler(self) -> Any:
+        """The batch samplers, in the shape of the collection."""
+        return _rebuild(self.iterables, iter([getattr(loader, "batch_sampler", None) for loader in self.flattened]))
+
+    def lengths(self) -> list[int | float]:
+        """The number of batches of each loader under the limits; `inf` where it has no length."""
+        limits = self._limits or [math.inf] * len(self.flattened)
+        return [min(length_of(loader), limit) for loader, limit in zip(self.flattened, limits, strict=True)]
+
+    def __len__(self) -> int:
+        lengths = self.lengths()
+        total = sum(lengths) if self.mode == "sequential" else min(lengths) if self.mode == "min_size" else max(lengths)
+        if total == math.inf:
+            raise TypeError("a loader in this CombinedLoader has no length, and so the whole has none.")
+        return int(total)
+
+    def __iter__(self) -> Iterator[tuple[Any, int, int]]:
+        if self.mode == "sequential":
+            return self._one_after_the_other()
+        return self._together()
+
+    def _one_after_the_other(self) -> Iterator[tuple[Any, int, int]]:
+        for dataloader_idx, (loader, limit) in enumerate(zip(self.flattened, self._limits or [math.inf] * len(self.flattened), strict=True)):
+            if limit <= 0:
+                continue
+            for batch_idx, batch in enumerate(loader):
+                yield batch, batch_idx, dataloader_idx
+                if batch_idx + 1 >= limit:
+                    break
+
+    def _together(self) -> Iterator[tuple[Any, int, int]]:
+        loaders = self.flattened
+        iterators = [iter(loader) for loader in loaders]
+        exhausted = [False] * len(loaders)
+        limits = self._limits or [math.inf] * len(loaders)
+        batch_idx = 0
+        while loaders:
+            row = []
+            for place, loader in enumerate(loaders):
+                batch = _NOTHING if batch_idx >= limits[place] and self.mode != "max_size_cycle" else next(iterators[place], _NOTHING)
+                if batch is _NOTHING:
+                    exhausted[place] = True
+                    if self.mode == "min_size" or all(exhausted):
+                        return
+                    if self.mode == "max_size_cycle":
+                        iterators[place] = iter(loader)
+                        batch = next(iterators[place], None)
+                    else:
+                        batch = None
+                row.append(batch)
+            if self.mode == "max_size" and all(exhausted):
+                return
+            yield _rebuild(self.iterables, iter(row)), batch_idx, 0
+            batch_idx += 1
+
+    def reset(self) -> None:
+        """Ends the workers of all loaders."""
+        for loader in self.flattened:
+            if hasattr(loader, "_iterator"):  # torch keeps persistent workers behind this name, and offers no other way to end them
+                loader.__dict__["_iterator"] = None
+
+    def state_dict(self) -> list[Any]:
+        """The states of those loaders that have one, in order."""
+        return [loader.state_dict() for loader in self.flattened if callable(getattr(loader, "state_dict", None))]
+
+    def load_state_dict(self, states: Sequence[Any]) -> None:
+        """Takes up what `state_dict` gave; raises `RuntimeError` if the number of loaders with a state differs."""
+        stateful = [loader for loader in self.flattened if callable(getattr(loader, "load_state_dict", None))]
+        if len(stateful) != len(states):
+            raise RuntimeError(f"the checkpoint holds the states of {len(states)} loaders, and {len(stateful)} loaders here have one.")
+        for loader, state in zip(stateful, states, strict=True):
+            loader.load_state_dict(state)
+
+
+_NOTHING = object()
+
+
+def is_collection(value: Any) -> bool:
+    """Whether a value holds loaders and is none itself."""
+    return isinstance(value, Mapping) or type(value) in (list, tuple)
+
+
+def length_of(loader: Any) -> int | float:
+    """The number of batches of a loader, `inf` where it has no length.
+
+    >>> length_of([1, 2]), length_of(iter([]))
+    (2, inf)
+    """
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):
+        return math.inf
+
+
+def _leaves(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        for item in value.values():
+            yield from _leaves(item)
+    elif type(value) in (list, tuple):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def _rebuild(shape: Any, leaves: Iterator[Any]) -> Any:
+    if isinstance(shape, Mapping):
+        return {key: _rebuild(item, leaves) for key, item in shape.items()}
+    if type(shape) in (list, tuple):
+        return type(shape)(_rebuild(item, leaves) for item in shape)
+    return next(leaves)
+
+
+def set_epochs(loader: Any, epoch: int) -> None:
+    """Tells the samplers of a loader, or of all loaders in a combined one, the epoch."""
+    for one in loader.flattened if isinstance(loader, CombinedLoader) else [loader]:
+        set_epoch(one, epoch)

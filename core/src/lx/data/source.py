@@ -1,0 +1,140 @@
+"""Where the loaders of a run come from, and how they are made ready: samplers, limits, workers."""
+
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader, IterableDataset
+
+from lx.data.combined import CombinedLoader, is_collection, length_of
+from lx.data.samplers import distribute, in_sequence, is_distributed, is_shuffled
+from lx.hooks import DataHooks
+from lx.limits import num_batches
+from lx.rank_zero import PossibleUserWarning, rank_zero_warn
+from lx.rng import SEED_VARIABLE, WORKERS_VARIABLE, worker_init_function
+
+
+class Source:
+    """The loaders of one run, by prefix (`train`, `val`, `test`, `predict`): given as arguments, or asked of data module or module."""
+
+    def __init__(self, module: Any, datamodule: Any, given: dict[str, Any]) -> None:
+        self.given = given
+        self.owner = datamodule if datamodule is not None else module
+
+    def has(self, prefix: str) -> bool:
+        """Whether there are such loaders: passed, or the hook is overridden."""
+        if self.given.get(prefix) is not None:
+            return True
+        hook = f"{prefix}_dataloader"
+        return getattr(type(self.owner), hook, None) is not getattr(DataHooks, hook) or hook in vars(self.owner)
+
+    def request(self, prefix: str) -> Any:
+        """The loaders; asks the hook if none were passed."""
+        given = self.given.get(prefix)
+        return given if given is not None else getattr(self.owner, f"{prefix}_dataloader")()
+
+
+class LoaderSetup:
+    """How loaders are made ready in this run: which share of the data, in which order, how many batches."""
+
+    def __init__(self, strategy: Any, use_distributed_sampler: bool, overfits: bool, allow_empty: bool) -> None:
+        self.strategy = strategy
+        self.use_distributed_sampler = use_distributed_sampler
+        self.overfits = overfits
+        self.allow_empty = allow_empty
+
+    def train(self, loaders: Any) -> Any:
+        """The one loader to train on; a collection becomes a `CombinedLoader` that cycles the shorter ones."""
+        if isinstance(loaders, CombinedLoader) or is_collection(loaders):
+            combined = loaders if isinstance(loaders, CombinedLoader) else CombinedLoader(loaders, "max_size_cycle")
+            if combined.mode == "sequential":
+                raise ValueError("a CombinedLoader to train on cannot be sequential; use min_size, max_size or max_size_cycle.")
+            combined.flattened = [self._ready(loader, "train") for loader in combined.flattened]
+            return combined
+        return self._ready(loaders, "train")
+
+    def evaluation(self, loaders: Any, prefix: str) -> CombinedLoader:
+        """The loaders of an evaluation, one after the other unless the user combined them otherwise."""
+        combined = loaders if isinstance(loaders, CombinedLoader) else CombinedLoader(list(loaders) if type(loaders) in (list, tuple) else loaders, "sequential")
+        if prefix == "predict" and combined.mode != "sequential":
+            raise ValueError(f"predict takes a sequential CombinedLoader only, not {combined.mode!r}.")
+        combined.flattened = [self._ready(loader, prefix) for loader in combined.flattened]
+        return combined
+
+    def _ready(self, loader: Any, prefix: str) -> Any:
+        if loader is None or not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):
+            raise TypeError(f"the {prefix} loader must be iterable, such as a DataLoader; got {loader!r}.")
+        if not isinstance(loader, DataLoader):
+            return loader
+        if self.overfits and prefix in ("train", "val") and is_shuffled(loader):
+            rank_zero_warn(f"overfit_batches: the {prefix} loader shuffles; it is iterated in order, so that every epoch sees the same batches.")
+            loader = in_sequence(loader)
+        elif prefix != "train" and is_shuffled(loader):
+            rank_zero_warn(f"the {prefix} loader shuffles; an evaluation is easier to compare without.", PossibleUserWarning)
+        loader = self._shared(loader, prefix)
+        if os.environ.get(WORKERS_VARIABLE, "0") == "1" and loader.worker_init_fn is None:
+            loader.worker_init_fn = worker_init_function
+        return loader
+
+    def _shared(self, loader: DataLoader[Any], prefix: str) -> DataLoader[Any]:
+        distributed = self.strategy.capabilities.distributed and self.use_distributed_sampler
+        if not distributed or is_distributed(loader) or isinstance(loader.dataset, IterableDataset):
+            return loader
+        if prefix in ("val", "test") and self.strategy.world_size > 1:
+            rank_zero_warn(
+                f"the {prefix} data is shared out over {self.strategy.world_size} processes; to make the shares equal, some samples may count twice.",
+                PossibleUserWarning,
+            )
+        seed = int(os.environ.get(SEED_VARIABLE, "0"))
+        return distribute(loader, **self.strategy.distributed_sampler_kwargs, pad=prefix != "predict", seed=seed)
+
+    def count(self, loader: Any, name: str, limit: int | float) -> int | float:
+        """How many batches of a loader will be used; raises if only some processes have none."""
+        available = length_of(loader)
+        if available == 0:
+            rank_zero_warn(f"a loader has no batches ({name} limits it).")
+        if self.strategy.capabilities.distributed and available != math.inf:
+            some = self.strategy.reduce_boolean_decision(available > 0, all=False)
+            if some and available == 0 and not self.allow_empty:
+                raise RuntimeError(
+                    "the loader of this process is empty, and that of another is not, which would wait forever; share out the data evenly, or set "
+                    "allow_zero_length_dataloader_with_multiple_devices = True."
+                )
+        return num_batches(name, limit, available)
+
+
+def with_last(iterator: Iterator[Any], total: int | float, start: int) -> Iterator[tuple[Any, int, bool]]:
+    """Batches with their index and whether each is the last one.
+
+    Where the number is known nothing is fetched ahead; where it is not, one batch is, to know which is the last.
+
+    >>> [(index, last) for _, index, last in with_last(iter("ab"), float("inf"), 0)]
+    [(0, False), (1, True)]
+    """
+    index = start
+    if total != math.inf:
+        for batch in iterator:
+            yield batch, index, index + 1 == total
+            index += 1
+            if index == total:
+                return
+        return
+    nothing = object()
+    batch = next(iterator, nothing)
+    while batch is not nothing:
+        following = next(iterator, nothing)
+        yield batch, index, following is nothing
+        batch = following
+        index += 1
+
+
+def limited(iterator: Iterator[Any], total: int | float, sized: bool, start: int = 0) -> Iterator[tuple[Any, int, bool]]:
+    """`with_last` under a limit: an unsized loader with a limit has a known end, unless it is exhausted before."""
+    if sized or total == math.inf:
+        yield from with_last(iterator, total, start)
+        return
+    for batch, index, last in with_last(iterator, math.inf, start):
+        yield batch, index, last or index + 1 == total
+        if index + 1 == total:
+            return

@@ -1,0 +1,59 @@
+"""The way of a batch: precision, hooks, device. What nobody overrides is left out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lx.batch import move_to
+from lx.dispatch import Dispatch, overrides
+from lx.hooks import DataHooks
+from lx.interfaces.precision import Precision
+
+HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+
+
+def compile_transfer(module: Any, datamodule: Any, device: torch.device, precision: Precision, non_blocking: bool, dispatch: Dispatch) -> Callable[[Any, int], Any]:
+    """One function of (batch, dataloader_idx) that brings a batch to the device; the data module's hooks win over the module's."""
+    before, move, after = (_hook(name, module, datamodule, dispatch) for name in HOOKS)
+    converts = precision.convert_input if type(precision).convert_input is not Precision.convert_input else None
+    default_move = _stay_or_move(device, non_blocking)
+
+    def transfer(batch: Any, dataloader_idx: int = 0) -> Any:
+        if converts is not None:
+            batch = converts(batch)
+        if before is not None:
+            batch = before(batch, dataloader_idx)
+        batch = default_move(batch) if move is None else move(batch, device, dataloader_idx)
+        return batch if after is None else after(batch, dataloader_idx)
+
+    if converts is None and before is None and move is None and after is None:
+        return lambda batch, dataloader_idx=0: default_move(batch)
+    return transfer
+
+
+def _hook(name: str, module: Any, datamodule: Any, dispatch: Dispatch) -> Callable[..., Any] | None:
+    for owner, kind in ((datamodule, "LightningDataModule"), (module, "LightningModule")):
+        if owner is not None and overrides(owner, name, DataHooks):
+            return dispatch.timed(getattr(owner, name), owner, kind, name)
+    return None
+
+
+def _stay_or_move(device: torch.device, non_blocking: bool) -> Callable[[Any], Any]:
+    """Moves a batch; on the CPU a look at a flat batch saves the walk through it, since its tensors are there already."""
+    if device.type != "cpu":
+        return lambda batch: move_to(batch, device, non_blocking)
+
+    def stay(batch: Any) -> Any:
+        kind = type(batch)
+        if kind is Tensor:
+            return batch if batch.is_cpu else batch.to(device)
+        if kind is tuple or kind is list:
+            for part in batch:
+                if type(part) is not Tensor or not part.is_cpu:
+                    return move_to(batch, device)
+            return batch
+        return move_to(batch, device)
+
+    return stay

@@ -1,0 +1,24 @@
+"""Attributes that another object answers for, declared in one line each."""
+
+from operator import attrgetter
+from typing import Any
+
+
+class delegated:  # noqa: N801 -- reads as a declaration, like property
+    """A read-only attribute found at a path from the owner: `world_size = delegated("strategy.world_size", "How many processes.")`.
+
+    >>> class Engine:
+    ...     power = 3
+    >>> class Car:
+    ...     engine = Engine()
+    ...     power = delegated("engine.power", "In kW.")
+    >>> Car().power
+    3
+    """
+
+    def __init__(self, path: str, doc: str) -> None:
+        self._get = attrgetter(path)
+        self.__doc__ = doc
+
+    def __get__(self, owner: Any, cls: type[Any] | None = None) -> Any:
+        return self if owner is None else self._get(owner)

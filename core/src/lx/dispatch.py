@@ -1,0 +1,170 @@
+"""The event tables: for each event the listeners that really override it, found once per run, so that a step pays for those alone."""
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from lx.interfaces.callback import EVENTS, Callback
+from lx.interfaces.profiler import Profiler, action_name
+from lx.kernel import normalise
+from lx.kernel.errors import MisconfigurationException
+
+PHASES = ("first", "normal", "monitor", "last")
+AFTER_MODULE = ("monitor", "last")
+"""The phases whose `on_train_epoch_end` comes after the module's."""
+
+
+def overrides(owner: Any, name: str, base: type[Any]) -> bool:
+    """Whether an object has its own `name` instead of the one of `base` (or one at all, where `base` has none)."""
+    own = getattr(type(owner), name, None)
+    return own is not getattr(base, name, None) or name in vars(owner)
+
+
+def order_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
+    """The callbacks in the order in which they are called: by phase, then as given, then as `before` and `after` demand.
+
+    Raises `MisconfigurationException` for an unknown phase and for a cycle.
+
+    >>> class A(Callback): after = ("B",)
+    >>> class B(Callback): pass
+    >>> [type(callback).__name__ for callback in order_callbacks([A(), B()])]
+    ['B', 'A']
+    """
+    listed = list(callbacks)
+    for callback in listed:
+        if callback.phase not in PHASES:
+            raise MisconfigurationException(f"{type(callback).__name__}.phase is {callback.phase!r}; it must be one of {', '.join(PHASES)}.")
+    rank = {"first": 0, "normal": 1, "monitor": 1, "last": 2}
+    waiting = sorted(listed, key=lambda callback: rank[callback.phase])
+    done: list[Callback] = []
+    while waiting:
+        ready = next((one for one in waiting if not any(_must_wait(one, other) for other in waiting if other is not one)), None)
+        if ready is None:
+            names = " -> ".join(type(callback).__name__ for callback in waiting)
+            raise MisconfigurationException(f"the callbacks {names} demand by `before` and `after` to stand before each other; drop one demand.")
+        waiting.remove(ready)
+        done.append(ready)
+    return done
+
+
+def _must_wait(one: Callback, other: Callback) -> bool:
+    return bool(_names(other) & set(map(normalise, one.after))) or bool(_names(one) & set(map(normalise, other.before)))
+
+
+def _names(callback: Callback) -> set[str]:
+    """What `before` and `after` may call a callback: its class in either spelling."""
+    name = type(callback).__name__
+    snake = "".join(f"_{letter}" if letter.isupper() and place and not name[place - 1].isupper() else letter for place, letter in enumerate(name))
+    return {normalise(name), normalise(snake)}
+
+
+class Dispatch:
+    """The events of one run. `dispatch.on_train_batch_end` is None if nobody listens, else one function that calls all who do.
+
+    An event function takes what the event carries, without trainer and module, and returns what the module's own hook returned.
+    While it runs, `log.site` names the event, which is how `self.log` knows where it was called.
+    """
+
+    def __init__(
+        self, trainer: Any, module: Any, callbacks: Sequence[Callback], log: Any, *, base: type[Any], profiler: Profiler | None = None,
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
+        self._trainer, self._module, self._log = trainer, module, log
+        self._profiler = profiler if profiler is not None and profiler.active else None
+        self._trace = trace
+        self._base = base
+        self.events: dict[str, Callable[..., Any] | None] = {}
+        for event in EVENTS:
+            own = getattr(module, event, None) if event not in ("setup", "teardown") and overrides(module, event, base) else None
+            self.events[event] = self._fan(event, [callback for callback in callbacks if callback.listens_to(event)], own)
+
+    def __getattr__(self, event: str) -> Callable[..., Any] | None:
+        try:
+            return self.events[event]
+        except KeyError:
+            raise AttributeError(f"there is no event {event!r}") from None
+
+    def emit(self, event: str, *args: Any) -> Any:
+        """Calls all who listen to an event; for events outside of the step."""
+        fan = self.events[event]
+        return fan(*args) if fan is not None else None
+
+    def timed(self, function: Callable[..., Any], owner: Any, kind: str, hook: str) -> Callable[..., Any]:
+        """The function itself, or, under a profiler, one that measures it as an action."""
+        profiler = self._profiler
+        if profiler is None:
+            return function
+        action = action_name(owner, kind, hook)
+
+        @functools.wraps(function)
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            with profiler.profile(action):
+                return function(*args, **kwargs)
+
+        return measured
+
+    def own(self, hook: str) -> Callable[..., Any] | None:
+        """The module's hook, if it overrides it, as a function that tells `self.log` where it is."""
+        if not overrides(self._module, hook, self._base):
+            return None
+        function, log = self.timed(getattr(self._module, hook), self._module, "LightningModule", hook), self._log
+
+        def sited(*args: Any, **kwargs: Any) -> Any:
+            outer, log.site = log.site, hook
+            result = function(*args, **kwargs)
+            log.site = outer
+            return result
+
+        return sited
+
+    def call_own(self, hook: str) -> None:
+        """Calls the module's hook, overridden or not; nothing where it has none."""
+        function = self.own(hook) or getattr(self._module, hook, None)
+        if function is not None:
+            function()
+
+    def action(self, name: str) -> AbstractContextManager[Any]:
+        """A block that a profiler sees under a name."""
+        return self._profiler.profile(name) if self._profiler is not None else nullcontext()
+
+    def _fan(self, event: str, callbacks: Sequence[Callback], own: Callable[..., Any] | None) -> Callable[..., Any] | None:
+        late = [callback for callback in callbacks if event == "on_train_epoch_end" and callback.phase in AFTER_MODULE]
+        early = [callback for callback in callbacks if callback not in late]
+        before = tuple(self.timed(getattr(callback, event), callback, "Callback", event) for callback in early)
+        after = tuple(self.timed(getattr(callback, event), callback, "Callback", event) for callback in late)
+        hook = self.timed(own, self._module, "LightningModule", event) if own is not None else None
+        fan = compile_fan(event, before, hook, after, self._trainer, self._module, self._log) if before or hook or after else None
+        if self._trace is None:
+            return fan
+        module = [type(self._module).__name__] if hook else []
+        return traced(self._trace, event, [*(type(callback).__name__ for callback in early), *module, *(type(callback).__name__ for callback in late)], fan)
+
+
+def compile_fan(
+    site: str, before: tuple[Callable[..., Any], ...], hook: Callable[..., Any] | None, after: tuple[Callable[..., Any], ...], trainer: Any, module: Any, log: Any
+) -> Callable[..., Any]:
+    """One function for all listeners of an event. The site is put back afterwards, since events happen inside of steps."""
+
+    def fan(*args: Any) -> Any:
+        outer, log.site = log.site, site
+        for listener in before:
+            listener(trainer, module, *args)
+        result = hook(*args) if hook is not None else None
+        for listener in after:
+            listener(trainer, module, *args)
+        log.site = outer
+        return result
+
+    return fan
+
+
+def traced(trace: Callable[[str], None], event: str, names: list[str], fan: Callable[..., Any] | None) -> Callable[..., Any]:
+    """The same function, which says first which event it is and who listens."""
+    line = f"event {event} -> {', '.join(names) or 'nobody'}"
+
+    def told(*args: Any) -> Any:
+        trace(line)
+        return fan(*args) if fan is not None else None
+
+    return told

@@ -1,0 +1,56 @@
+"""How many samples a batch holds, read off its first tensor."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from torch import Tensor
+
+from lx.kernel.errors import MisconfigurationException
+from lx.rank_zero import PossibleUserWarning, rank_zero_warn
+
+
+def batch_size_of(batch: Any) -> int:
+    """The size of the first dimension of the first tensor in a batch; 1 without a batch.
+
+    Warns if another tensor disagrees, or a value without a size follows; raises `MisconfigurationException` if there is no tensor.
+
+    >>> import torch
+    >>> batch_size_of({"x": torch.zeros(4, 2), "y": torch.zeros(4)})
+    4
+    """
+    if batch is None:
+        return 1
+    if type(batch) is Tensor:
+        return _size(batch)
+    sizes = _sizes(batch)
+    first = next((size for size in sizes if size is not None), None)
+    if first is None:
+        raise MisconfigurationException("the batch holds no tensor from which its size could be read; pass self.log(..., batch_size=...).")
+    if any(size != first for size in sizes):
+        rank_zero_warn(
+            f"the batch size was read as {first}, and something else in the batch differs from it; pass self.log(..., batch_size=...).", PossibleUserWarning
+        )
+    return first
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.shape[0] if tensor.ndim else 1
+
+
+def _sizes(batch: Any) -> Iterator[int | None]:
+    if isinstance(batch, Tensor):
+        yield _size(batch)
+    elif isinstance(batch, str | bytes):
+        yield len(batch) if isinstance(batch, str) else None
+    elif isinstance(batch, Mapping):
+        for value in batch.values():
+            yield from _sizes(value)
+    elif is_dataclass(batch) and not isinstance(batch, type):
+        for field in fields(batch):
+            yield from _sizes(getattr(batch, field.name))
+    elif isinstance(batch, Iterable):
+        for value in batch:
+            yield from _sizes(value)
+    else:
+        yield None

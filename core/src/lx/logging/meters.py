@@ -1,0 +1,148 @@
+"""One logged value over an epoch: the last step's value and a running reduction, both kept on the device."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from zlib import crc32
+
+import torch
+from torch import Tensor
+
+from lx.kernel.errors import MisconfigurationException
+
+_REDUCTIONS: dict[Any, str] = {
+    "mean": "mean", "avg": "mean", "sum": "sum", "min": "min", "max": "max",
+    torch.mean: "mean", torch.sum: "sum", torch.min: "min", torch.max: "max", sum: "sum", min: "min", max: "max",
+}
+
+
+def reduction(name: str, reduce_fx: Any) -> str:
+    """The name of a reduction, given by name or as torch's or python's function.
+
+    >>> reduction("loss", "avg"), reduction("loss", max)
+    ('mean', 'max')
+    """
+    try:
+        return _REDUCTIONS[reduce_fx]
+    except (KeyError, TypeError):
+        raise MisconfigurationException(
+            f"self.log({name!r}, reduce_fx={reduce_fx!r}): it must be 'mean', 'sum', 'min' or 'max'; for anything else log a metric object."
+        ) from None
+
+
+class Meter:
+    """What is logged under one name in one hook (and for one loader).
+
+    A step costs one copy for the step's value and one operation in place for the epoch's, and no synchronisation. Sums are
+    kept in float64 where the device has it, so that a million steps lose nothing.
+    """
+
+    __slots__ = (
+        "name", "options", "on_step", "on_epoch", "prog_bar", "logger", "reduce", "sync", "group", "suffix", "forked", "metric", "seen", "step_value",
+        "total", "weight", "value", "exact", "add", "keep_graph",
+    )
+
+    def __init__(
+        self, name: str, options: tuple[Any, ...], *, on_step: bool, on_epoch: bool, prog_bar: bool, logger: bool, reduce: str, sync: bool, group: Any,
+        dataloader_idx: int | None, exact: torch.dtype, keep_graph: bool,
+    ) -> None:
+        self.name = name
+        self.options = options
+        self.on_step, self.on_epoch, self.prog_bar, self.logger = on_step, on_epoch, prog_bar, logger
+        self.reduce, self.sync, self.group = reduce, sync, group
+        self.suffix = "" if dataloader_idx is None else f"/dataloader_idx_{dataloader_idx}"
+        self.forked = on_step and on_epoch
+        self.metric: Any = None
+        self.exact = exact
+        self.keep_graph = keep_graph
+        self.add: Callable[[Tensor, float], None] = {"mean": self._add_mean, "sum": self._add_sum, "min": self._add_min, "max": self._add_max}[reduce]
+        self.step_value: Tensor | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Begins a new epoch."""
+        self.seen = False
+        self.total: Tensor | None = None
+        self.weight = 0.0
+        self.value: Tensor | None = None
+
+    def names(self, moment: str) -> tuple[str, str]:
+        """The plain name and the one for `moment` ("step" or "epoch"), which differ where both are logged."""
+        return self.name + self.suffix, (f"{self.name}_{moment}" if self.forked else self.name) + self.suffix
+
+    def record(self, value: Tensor, weight: float) -> None:
+        """Takes up a detached tensor of one element."""
+        self.seen = True
+        self.value = None
+        if self.on_step:
+            # A copy: what was logged must not change when the model later changes that tensor in place.
+            self.step_value = value.clone()
+        if self.on_epoch:
+            self.add(value, weight)
+
+    def _start(self, value: Tensor, fill: float) -> Tensor:
+        self.total = torch.full((), fill, dtype=self.exact, device=value.device)
+        return self.total
+
+    def _add_mean(self, value: Tensor, weight: float) -> None:
+        total = self.total if self.total is not None else self._start(value, 0.0)
+        total.add_(value if value.ndim == 0 else value.reshape(()), alpha=weight)
+        self.weight += weight
+
+    def _add_sum(self, value: Tensor, weight: float) -> None:
+        (self.total if self.total is not None else self._start(value, 0.0)).add_(value if value.ndim == 0 else value.reshape(()))
+
+    def _add_min(self, value: Tensor, weight: float) -> None:
+        total = self.total if self.total is not None else self._start(value, torch.inf)
+        torch.minimum(total, value.reshape(()).to(self.exact), out=total)
+
+    def _add_max(self, value: Tensor, weight: float) -> None:
+        total = self.total if self.total is not None else self._start(value, -torch.inf)
+        torch.maximum(total, value.reshape(()).to(self.exact), out=total)
+
+    def finish(self, total: Tensor, weight: float | Tensor) -> None:
+        """Fixes the epoch's value from the total and the weight over all processes."""
+        self.value = (total / weight if self.reduce == "mean" else total).to(torch.float32)
+
+
+def reduce_meters(meters: Iterable[Meter], gather: Callable[[Tensor], Tensor], world_size: int) -> None:
+    """Fixes the epoch values of meters, all those that are synchronised in one collective.
+
+    `gather` stacks a vector of all processes along a new first dimension. Every process must have logged the same names; if not,
+    `RuntimeError` is raised, on all of them, instead of values that mix names up.
+    """
+    synced: dict[int, list[Meter]] = {}
+    groups: dict[int, Any] = {}
+    for meter in meters:
+        if meter.metric is not None:
+            computed = meter.metric.compute()
+            if not isinstance(computed, Tensor):
+                raise ValueError(f"self.log({meter.name!r}): the metric's compute() returned {type(computed).__name__}; it must return a tensor.")
+            meter.value = computed.detach()
+        elif meter.total is not None and meter.sync and world_size > 1:
+            synced.setdefault(id(meter.group), []).append(meter)
+            groups[id(meter.group)] = meter.group
+        elif meter.total is not None:
+            meter.finish(meter.total, meter.weight)
+    for chosen in synced.values():
+        _reduce_together(chosen, gather)
+
+
+def _reduce_together(meters: list[Meter], gather: Callable[[Tensor], Tensor]) -> None:
+    first = meters[0].total
+    assert first is not None
+    layout = float(crc32(repr([(meter.name, meter.suffix, meter.reduce) for meter in meters]).encode()))
+    totals = [layout, *(float(meter.weight) for meter in meters)]
+    head = torch.tensor(totals, dtype=first.dtype, device=first.device)
+    mine = torch.cat([head, torch.stack([meter.total.to(first.device) for meter in meters if meter.total is not None])])
+    # Padded to a multiple of 64, so that processes which logged different names meet in the collective and can say so.
+    padded = torch.nn.functional.pad(mine, (0, -len(mine) % 64))
+    rows = gather(padded)
+    if bool((rows[:, 0] != layout).any()):
+        raise RuntimeError(
+            f"the processes logged different names with sync_dist=True; this one logged {', '.join(meter.name for meter in meters)}. Log the same names on every process."
+        )
+    count = len(meters)
+    for place, meter in enumerate(meters):
+        weights, values = rows[:, 1 + place], rows[:, 1 + count + place]
+        total = {"mean": values.sum, "sum": values.sum, "min": values.min, "max": values.max}[meter.reduce]()
+        meter.finish(total, weights.sum())

@@ -1,0 +1,232 @@
+"""Training: epochs until a bound is reached or somebody asks to stop."""
+
+import itertools
+import math
+from typing import Any
+
+from lx.data.combined import CombinedLoader, length_of, set_epochs
+from lx.kernel.errors import MisconfigurationException
+from lx.loops.evaluate import Evaluation
+from lx.loops.progress import FitProgress
+from lx.loops.train_epoch import TrainEpoch
+from lx.rank_zero import rank_zero_debug, rank_zero_info, rank_zero_warn
+from lx.rng import isolate_rng
+from lx.state import RunningStage
+
+
+class FitLoop:
+    """The fit loop; `trainer.fit_loop`.
+
+    sanity check                            (a few validation batches, leaving no trace)
+    on_train_start
+    until done:
+        [loaders asked for again, if due]
+        on_train_epoch_start                (not when an epoch is resumed midway)
+        one pass over the data              (see TrainEpoch)
+        on_train_epoch_end
+        plateau schedulers by epoch
+        epoch values to the loggers
+    on_train_end
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+        self.progress = FitProgress()
+        self.max_epochs: int | None = trainer.limits.max_epochs
+        self.min_epochs: int = 0
+        self.max_steps: int = trainer.limits.max_steps
+        self.min_steps: int | None = trainer.limits.min_steps
+        self.val_check_batch: int | float = math.inf
+        self.num_training_batches: int | float = math.inf
+        self.epoch_loop: TrainEpoch | None = None
+        self.validation: Evaluation | None = None
+        self._loader: Any = None
+        self._resumes_mid_epoch = False
+        self._told = False
+
+    def run(self) -> None:
+        """Runs the whole of fit, from the progress on."""
+        trainer = self._trainer
+        self.validation = Evaluation(trainer, RunningStage.VALIDATING, trainer.limits.limit_val_batches) if trainer.enable_validation else None
+        self._resume()
+        if self._is_over_before_data():
+            return
+        self._sanity_check()
+        trainer.state.stage = RunningStage.TRAINING
+        self._load_data()
+        if self.num_training_batches == 0:
+            rank_zero_info("fit ends at once: there are no training batches.")
+            return
+        self.epoch_loop = TrainEpoch(trainer, self)
+        trainer.log.begin_stage(trainer.train_meters, training=True)
+        trainer.dispatch.emit("on_train_start")
+        while not self._is_done():
+            self._run_epoch(self.epoch_loop)
+        trainer.dispatch.emit("on_train_end")
+
+    def _run_epoch(self, epoch: TrainEpoch) -> None:
+        trainer, progress = self._trainer, self.progress
+        if self._is_reload_due() and progress.epoch["ready"]:
+            self._load_data()
+        set_epochs(self._loader, progress.epoch["completed"])
+        trainer.log.begin_epoch()
+        iterator = iter(self._loader)
+        if isinstance(self._loader, CombinedLoader):
+            iterator = (batch for batch, _, _ in iterator)
+        if self._resumes_mid_epoch:
+            # What was trained on before is passed over, so that no batch is seen twice.
+            iterator = itertools.islice(iterator, progress.batch.ready, None)
+            self._resumes_mid_epoch = False
+        else:
+            progress.epoch["ready"] += 1
+            progress.begin_epoch()
+            epoch.optimize.held = 0
+            trainer.dispatch.emit("on_train_epoch_start")
+            progress.epoch["started"] += 1
+        epoch.run(iterator, self.num_training_batches, length_of(self._loader) != math.inf)
+        progress.epoch["processed"] += 1
+        trainer.log.batch = None
+        trainer.log.reduce()
+        values = trainer.log.collect("epoch")
+        trainer.dispatch.emit("on_train_epoch_end")
+        trainer.log.reduce()
+        values = {**values, **trainer.log.collect("epoch")}
+        epoch.schedule.move(epoch.schedule.plateau_by_epoch, progress.epoch["completed"] + 1)
+        # The epoch's values stand at the axis of its last batch.
+        progress.windows -= 1
+        trainer.log.send(values)
+        progress.windows += 1
+        progress.epoch["completed"] += 1
+        if trainer.received_sigterm:
+            trainer.end_by_signal()
+
+    # -- when to stop ----------------------------------------------------------------------------------------------------
+
+    def _is_over_before_data(self) -> bool:
+        return self._trainer.limits.limit_train_batches == 0 or self._is_done()
+
+    def _is_done(self) -> bool:
+        completed = self.progress.epoch["completed"]
+        if self.progress.steps == self.max_steps or (self.max_steps != -1 and self.progress.steps > self.max_steps):
+            rank_zero_info(f"fit ends: max_steps={self.max_steps} is reached.")
+            return True
+        if self.max_epochs is not None and self.max_epochs != -1 and completed >= self.max_epochs:
+            rank_zero_info(f"fit ends: max_epochs={self.max_epochs} is reached.")
+            return True
+        if self._trainer.should_stop and self.may_stop():
+            rank_zero_debug("fit ends: should_stop is set.")
+            return True
+        return False
+
+    def may_stop(self) -> bool:
+        """Whether the minimums are met, so that `should_stop` is obeyed."""
+        met = self.progress.epoch["completed"] >= self.min_epochs and self.progress.steps >= (self.min_steps or 0)
+        if not met and not self._told:
+            self._told = True
+            rank_zero_info(f"a stop was asked for; min_epochs={self.min_epochs} and min_steps={self.min_steps} are not met yet, so fit goes on.")
+        return met
+
+    # -- data ------------------------------------------------------------------------------------------------------------
+
+    def _is_reload_due(self) -> bool:
+        every = self._trainer.limits.reload_dataloaders_every_n_epochs
+        return bool(every) and self.progress.epoch["completed"] % every == 0
+
+    def load_data(self) -> None:
+        """Asks for the training loader, if that has not been done."""
+        if self._loader is None:
+            self._load_data()
+
+    def forget_data(self) -> None:
+        """Lets go of the loaders of an earlier fit."""
+        self._loader = None
+        self.num_training_batches = math.inf
+
+    def _load_data(self) -> None:
+        trainer, limits = self._trainer, self._trainer.limits
+        if self._loader is not None and not self._is_reload_due():
+            return
+        self._loader = trainer.loaders.train(trainer.source.request("train"))
+        trainer.train_dataloader = self._loader
+        limit = limits.limit_train_batches
+        self.num_training_batches = trainer.loaders.count(self._loader, "limit_train_batches", limit)
+        self.val_check_batch = self._validation_interval(length_of(self._loader))
+        every = limits.log_every_n_steps
+        if trainer.loggers and self.num_training_batches < every and not limits.fast_dev_run:
+            rank_zero_warn(
+                f"an epoch has {self.num_training_batches} training batches, fewer than log_every_n_steps={every}; lower it to see step values of every epoch."
+            )
+
+    def _validation_interval(self, length: int | float) -> int | float:
+        """Every how many batches to validate: `inf` for never by count."""
+        limits, batches = self._trainer.limits, self.num_training_batches
+        interval = limits.val_check_interval
+        if limits.val_check_seconds is not None or not self._trainer.enable_validation:
+            return math.inf
+        if isinstance(interval, int):
+            if interval > batches and limits.check_val_every_n_epoch is not None:
+                raise ValueError(
+                    f"val_check_interval={interval} is more than the {batches} batches of an epoch; lower it, or count across epochs with check_val_every_n_epoch=None."
+                )
+            return interval
+        if batches == math.inf or (length == math.inf and interval == 1.0):
+            if interval == 1.0:
+                return batches if batches != math.inf else math.inf
+            raise MisconfigurationException(
+                f"val_check_interval={interval!r} is a fraction, and the training loader has no length; give a number of batches, a time, or 1.0."
+            )
+        return max(1, int(batches * interval))
+
+    # -- validation ------------------------------------------------------------------------------------------------------
+
+    def validates_in_this_epoch(self) -> bool:
+        """Whether the running epoch is one with validation."""
+        every = self._trainer.limits.check_val_every_n_epoch
+        return self.validation is not None and (every is None or (self.progress.epoch["completed"] + 1) % every == 0)
+
+    def validate(self) -> None:
+        """A validation inside of the epoch; the training metrics and modes are as before when it returns."""
+        assert self.validation is not None
+        trainer = self._trainer
+        trainer.state.stage = RunningStage.VALIDATING
+        reload = self._is_reload_due() and self.progress.epoch["completed"] > 0
+        self.validation.run(reload=reload, progress=self.progress.val_batch)
+        trainer.state.stage = RunningStage.TRAINING
+
+    def _sanity_check(self) -> None:
+        trainer = self._trainer
+        steps = trainer.limits.num_sanity_val_steps
+        if self.validation is None or not steps or self._resumes_mid_epoch:
+            return
+        trainer.state.stage = RunningStage.SANITY_CHECKING
+        before = trainer.log.snapshot()
+        with isolate_rng():
+            trainer.dispatch.emit("on_sanity_check_start")
+            self.validation.run(at_most=steps, quiet=True)
+            trainer.dispatch.emit("on_sanity_check_end")
+        trainer.log.restore(before)
+        trainer.val_meters.clear()
+
+    # -- resuming --------------------------------------------------------------------------------------------------------
+
+    def _resume(self) -> None:
+        """Finds where a checkpoint left off: between epochs, or within one."""
+        epoch = self.progress.epoch
+        if self.max_epochs not in (None, -1) and epoch["completed"] > (self.max_epochs or 0):
+            raise MisconfigurationException(
+                f"the checkpoint was written in epoch {epoch['completed']}, and max_epochs={self.max_epochs} is less; raise max_epochs to go on."
+            )
+        if epoch["processed"] > epoch["completed"]:  # written at the end of an epoch, before it was counted
+            epoch["completed"] = epoch["processed"]
+        if epoch["ready"] > epoch["processed"]:
+            self.progress.batch.rewind()
+            self._resumes_mid_epoch = True
+            epoch["started"] = epoch["ready"]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The loop's part of a checkpoint."""
+        return self.progress.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up what `state_dict` gave, here or in Lightning."""
+        self.progress.load_state_dict(state)

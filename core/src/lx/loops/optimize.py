@@ -1,0 +1,277 @@
+"""What happens to one training batch: forward, backward, and the optimizer step that closes an accumulation window."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lx.batch import map_tensors
+from lx.interfaces.precision import Precision
+from lx.interfaces.strategy import optimizer_parameters
+from lx.kernel.errors import MisconfigurationException
+from lx.optimizers import LightningOptimizer
+from lx.wrappers import bind_step
+
+
+class AutomaticOptimization:
+    """One batch, in the order of its events; each line that nobody listens to or overrides costs a look at a None.
+
+    (optimizer_step, if the batch closes a window)
+        training_step
+        on_before_zero_grad, optimizer_zero_grad            (first batch of a window)
+        on_before_backward, backward, on_after_backward
+        on_before_optimizer_step, configure_gradient_clipping   (closing batch)
+        the optimizer's own step
+
+    The loss is divided by the number of batches that the window really holds, so that a short one at the end of an epoch
+    has the gradient of its mean, too. Where that number was not known in time, or a batch was skipped, gradients are rescaled when the window closes.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        module, dispatch, strategy, precision = trainer.lightning_module, trainer.dispatch, trainer.strategy, trainer.precision_plugin
+        self._trainer = trainer
+        self._module = module
+        self._log = trainer.log
+        self._precision = precision
+        self._progress = trainer.fit_loop.progress
+        self._optimizer = trainer.optimizers[0] if trainer.optimizers else None
+        self._step = dispatch.timed(bind_step(trainer, "training_step"), module, "LightningModule", "training_step")
+        self._takes_index = takes_batch_idx(module.training_step)
+        self._before_zero_grad = dispatch.on_before_zero_grad
+        self._before_backward = dispatch.on_before_backward
+        self._after_backward = dispatch.on_after_backward
+        self._before_step = dispatch.on_before_optimizer_step
+        self._zero_grad = trainer.dispatch.own("optimizer_zero_grad")
+        self._backward = trainer.dispatch.own("backward")
+        self._optimizer_step = trainer.dispatch.own("optimizer_step")
+        self._unscale = precision.unscale_gradients if type(precision).unscale_gradients is not Precision.unscale_gradients else None
+        self._neutral_backward = type(precision).backward is Precision.backward and type(precision).scale_loss is Precision.scale_loss
+        self._neutral_step = type(precision).optimizer_step is Precision.optimizer_step
+        self._clip = self._find_clip()
+        self._whole = self._find_whole_step()
+        self._no_sync: Callable[[], Any] = (
+            (lambda: strategy.no_backward_sync(trainer.model)) if strategy.capabilities.wraps_training else nullcontext
+        )
+        self._accumulates_itself = strategy.capabilities.handles_accumulation
+        self._batch: Any = None
+        self._batch_idx = 0
+        self.held = 0
+        self.divisor = 1
+        self.contributed = 0
+        self.loss: Tensor | None = None
+        self.extras: dict[str, Any] = {}
+
+    def _find_clip(self) -> Callable[[Any], Any] | None:
+        """How gradients are clipped: by the module's own hook, by the trainer's value, or not at all."""
+        trainer = self._trainer
+        own = trainer.dispatch.own("configure_gradient_clipping")
+        value, algorithm = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+        if own is not None:
+            return lambda optimizer: own(optimizer, gradient_clip_val=value, gradient_clip_algorithm=algorithm)
+        if trainer.dispatch.own("clip_gradients") is not None or value:
+            return lambda optimizer: self._module.clip_gradients(optimizer, value, algorithm)
+        return None
+
+    def _find_whole_step(self) -> Any:
+        """The optimizer handed to `optimizer_step` where the closure must run inside of the optimizer; None where it may run before it.
+
+        The optimizers of torch call a closure first of all; only one that calls it again, like LBFGS, requires it in its signature. Those of other
+        packages get it always.
+        """
+        if self._optimizer is None:
+            return None
+        step = type(self._optimizer).step
+        parameter = inspect.signature(step).parameters.get("closure")
+        of_torch = step.__module__.startswith("torch.optim") and parameter is not None and parameter.default is None
+        if self._optimizer_step is None and of_torch:
+            return None
+        return LightningOptimizer(self._optimizer, self._step_with_closure, self._module)
+
+    def run(self, batch: Any, batch_idx: int, closes: bool) -> None:
+        """Trains on one batch; `loss` and `extras` are then what the step returned."""
+        self._batch, self._batch_idx = batch, batch_idx
+        if not closes:
+            if self._accumulates_itself:
+                self._take_step()
+            else:
+                with self._no_sync():
+                    self._forward_backward()
+            self.held += 1
+            return
+        self._take_step()
+        self.held = self.contributed = 0
+
+    def _take_step(self) -> None:
+        if self._whole is not None:
+            hook = self._optimizer_step or self._module.optimizer_step
+            hook(self._trainer.current_epoch, self._batch_idx, self._whole, self._closure)
+            self._progress.steps += self.contributed > 0
+            return
+        self._forward_backward()
+        if not self.contributed or self._optimizer is None:
+            self._progress.steps += self._optimizer is None
+            return
+        self._close_window(self._optimizer)
+        if self._neutral_step:
+            self._optimizer.step()
+        else:
+            self._precision.optimizer_step(self._optimizer)
+        self._progress.steps += 1
+
+    def _closure(self) -> Tensor | None:
+        """Forward and backward, for an `optimizer_step` that decides when they run."""
+        self._forward_backward()
+        if not self.contributed and self._optimizer is not None:
+            self._optimizer.zero_grad(set_to_none=True)  # the batch was skipped: a step without gradients changes nothing
+        return self.loss
+
+    def _step_with_closure(self, optimizer: Any, closure: Callable[[], Any] | None, kwargs: dict[str, Any]) -> Any:
+        def whole() -> Any:
+            result = closure() if closure is not None else None
+            if self.contributed:
+                self._close_window(optimizer)
+            return result
+
+        return self._precision.optimizer_step(optimizer, whole, **kwargs)
+
+    def _forward_backward(self) -> None:
+        log = self._log
+        outer, log.site = log.site, "training_step"
+        output = self._step(self._batch, self._batch_idx) if self._takes_index else self._step(self._batch)
+        log.site = outer
+        loss = output if type(output) is Tensor else self._unpack(output)
+        if loss is None:
+            self.loss = None
+            return
+        if self.divisor != 1:
+            loss = loss / self.divisor
+        self.loss = loss
+        if not self.contributed and self._optimizer is not None:
+            self._clear_gradients()
+        if self._before_backward is not None:
+            self._before_backward(loss)
+        if self._backward is not None:
+            self._backward(self._precision.scale_loss(loss))
+        elif self._neutral_backward:
+            loss.backward()
+        else:
+            self._precision.backward(loss)
+        if self._after_backward is not None:
+            self._after_backward()
+        self.contributed += 1
+
+    def _clear_gradients(self) -> None:
+        if self._before_zero_grad is not None:
+            self._before_zero_grad(self._optimizer)
+        self._progress.zero_grads += 1
+        if self._zero_grad is not None:
+            self._zero_grad(self._trainer.current_epoch, self._batch_idx, self._optimizer)
+        else:
+            self._optimizer.zero_grad()  # type: ignore[union-attr]
+
+    def _close_window(self, optimizer: Any) -> None:
+        """What comes between backward and the step: exact scale, true gradients, hooks, clipping."""
+        if self.contributed != self.divisor and not self._accumulates_itself:
+            rescale_gradients(optimizer, self.divisor / self.contributed)
+        if self._unscale is not None:
+            self._unscale(optimizer)
+        if self._before_step is not None:
+            self._before_step(optimizer)
+        if self._clip is not None:
+            self._clip(optimizer)
+
+    def _unpack(self, output: Any) -> Tensor | None:
+        """The loss in what a step returned that is no plain tensor; the rest goes to `extras`."""
+        self.extras = {}
+        if output is None:
+            if self._trainer.world_size > 1:
+                raise RuntimeError("training_step returned None on one of several processes, and the others would wait for its gradients; return a loss of 0.")
+            return None
+        if isinstance(output, Tensor):
+            return output
+        if not isinstance(output, Mapping):
+            raise MisconfigurationException(
+                f"training_step returned a {type(output).__name__}; it must return a scalar tensor, a mapping with the key 'loss', or None to skip the batch."
+            )
+        if "loss" not in output:
+            raise MisconfigurationException(f"training_step returned a mapping with the keys {list(output)}; the key 'loss' is missing.")
+        self.extras = {name: value for name, value in output.items() if name != "loss"}
+        loss = output["loss"]
+        if not isinstance(loss, Tensor):
+            raise MisconfigurationException(f"training_step returned {loss!r} as 'loss'; it must be a scalar tensor.")
+        return loss
+
+    def outputs(self) -> dict[str, Any]:
+        """What `on_train_batch_end` is handed: the loss, divided by the window's size, and the rest, all detached."""
+        if self.loss is None:
+            return {}
+        return {"loss": self.loss.detach(), **map_tensors(Tensor.detach, self.extras)} if self.extras else {"loss": self.loss.detach()}
+
+
+class ManualOptimization:
+    """One batch of a module that runs backward and steps itself; every step of one of its optimizers counts."""
+
+    def __init__(self, trainer: Any) -> None:
+        module, dispatch = trainer.lightning_module, trainer.dispatch
+        self._log = trainer.log
+        self._trainer = trainer
+        self._progress = trainer.fit_loop.progress
+        self._progress.manual = True
+        self._step = dispatch.timed(bind_step(trainer, "training_step"), module, "LightningModule", "training_step")
+        self._takes_index = takes_batch_idx(module.training_step)
+        self._output: Any = None
+        self.held = 0
+        self.divisor = 1
+        trainer.lightning_optimizers = [LightningOptimizer(optimizer, self._take_step, module) for optimizer in trainer.optimizers]
+
+    def run(self, batch: Any, batch_idx: int, closes: bool) -> None:
+        """Hands one batch to the module."""
+        outer, self._log.site = self._log.site, "training_step"
+        output = self._step(batch, batch_idx) if self._takes_index else self._step(batch)
+        self._log.site = outer
+        if output is not None and not isinstance(output, Tensor | Mapping):
+            raise MisconfigurationException(
+                f"training_step returned a {type(output).__name__}; in manual optimization it may return a tensor, a mapping or None."
+            )
+        self._output = output
+
+    def _take_step(self, optimizer: Any, closure: Callable[[], Any] | None, kwargs: dict[str, Any]) -> Any:
+        trainer = self._trainer
+
+        def whole() -> Any:
+            result = None
+            if closure is not None:
+                with torch.enable_grad():
+                    result = closure()
+            trainer.precision_plugin.unscale_gradients(optimizer)
+            trainer.dispatch.emit("on_before_optimizer_step", optimizer)
+            return result
+
+        result = trainer.precision_plugin.optimizer_step(optimizer, whole, **kwargs)
+        self._progress.steps += 1
+        return result
+
+    def outputs(self) -> Any:
+        """What `on_train_batch_end` is handed: what the step returned, detached."""
+        return {} if self._output is None else map_tensors(Tensor.detach, self._output)
+
+
+def rescale_gradients(optimizer: Any, factor: float) -> None:
+    """Multiplies all gradients of an optimizer, in place."""
+    for parameter in optimizer_parameters(optimizer):
+        if parameter.grad is not None:
+            parameter.grad.mul_(factor)
+
+
+def takes_batch_idx(step: Callable[..., Any]) -> bool:
+    """Whether a step method has a second positional parameter, under whatever name.
+
+    >>> takes_batch_idx(lambda batch, i: None), takes_batch_idx(lambda batch: None)
+    (True, False)
+    """
+    parameters = list(inspect.signature(step).parameters.values())
+    positional = [parameter for parameter in parameters if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)]
+    return len(positional) > 1 or any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)

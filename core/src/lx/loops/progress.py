@@ -1,0 +1,121 @@
+"""How far a run has come: plain counters, and the nested form in which checkpoints hold them."""
+
+from typing import Any
+
+STAGES = ("ready", "started", "processed", "completed")
+
+
+class BatchProgress:
+    """Batches of the current pass, at each of their four stages, and the totals of earlier passes.
+
+    A batch is ready when it was fetched, started after the start hooks, processed after the step, completed after the end hooks.
+
+    >>> progress = BatchProgress()
+    >>> progress.ready = progress.started = progress.processed = progress.completed = 3
+    >>> progress.begin()
+    >>> progress.state_dict()["total"]["ready"], progress.state_dict()["current"]["ready"]
+    (3, 0)
+    """
+
+    __slots__ = ("ready", "started", "processed", "completed", "before", "is_last_batch")
+
+    def __init__(self) -> None:
+        self.ready = self.started = self.processed = self.completed = 0
+        self.before = dict.fromkeys(STAGES, 0)
+        self.is_last_batch = False
+
+    def begin(self) -> None:
+        """Begins a new pass from zero."""
+        for stage in STAGES:
+            self.before[stage] += getattr(self, stage)
+            setattr(self, stage, 0)
+        self.is_last_batch = False
+
+    def rewind(self) -> None:
+        """Goes back to the last batch that was processed: what had only begun is done again."""
+        self.ready = self.started = self.completed = self.processed
+
+    @property
+    def total_ready(self) -> int:
+        """Batches fetched over all passes."""
+        return self.before["ready"] + self.ready
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counters as a checkpoint holds them."""
+        current = {stage: getattr(self, stage) for stage in STAGES}
+        total = {stage: self.before[stage] + current[stage] for stage in STAGES}
+        return {"total": total, "current": current, "is_last_batch": self.is_last_batch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up what `state_dict` gave."""
+        for stage in STAGES:
+            setattr(self, stage, state["current"][stage])
+            self.before[stage] = state["total"][stage] - state["current"][stage]
+        self.is_last_batch = state.get("is_last_batch", False)
+
+
+class FitProgress:
+    """All counters of a fit. `steps` counts optimizer steps, `windows` accumulation windows, which is the loggers' axis."""
+
+    def __init__(self) -> None:
+        self.epoch = dict.fromkeys(STAGES, 0)
+        self.batch = BatchProgress()
+        self.val_batch = BatchProgress()
+        self.steps = 0
+        self.steps_before = 0
+        self.windows = 0
+        self.zero_grads = 0
+        self.zero_grads_before = 0
+        self.schedules = 0
+        self.schedules_before = 0
+        self.manual = False
+
+    def begin_epoch(self) -> None:
+        """Begins a new pass over the data."""
+        self.batch.begin()
+        self.steps_before, self.zero_grads_before, self.schedules_before = self.steps, self.zero_grads, self.schedules
+
+    def state_dict(self) -> dict[str, Any]:
+        """The fit loop's part of a checkpoint, under the keys that Lightning uses."""
+        steps = {"total": _pair(self.steps), "current": _pair(self.steps - self.steps_before)}
+        none = {"total": _pair(0), "current": _pair(0)}
+        zero_grad = {"total": _triple(self.zero_grads), "current": _triple(self.zero_grads - self.zero_grads_before)}
+        return {
+            "state_dict": {},
+            "epoch_loop.state_dict": {"_batches_that_stepped": self.windows},
+            "epoch_loop.batch_progress": self.batch.state_dict(),
+            "epoch_loop.scheduler_progress": {"total": _pair(self.schedules), "current": _pair(self.schedules - self.schedules_before)},
+            "epoch_loop.automatic_optimization.state_dict": {},
+            "epoch_loop.automatic_optimization.optim_progress": {"optimizer": {"step": none if self.manual else steps, "zero_grad": zero_grad}},
+            "epoch_loop.manual_optimization.state_dict": {},
+            "epoch_loop.manual_optimization.optim_step_progress": steps if self.manual else none,
+            "epoch_loop.val_loop.state_dict": {},
+            "epoch_loop.val_loop.batch_progress": self.val_batch.state_dict(),
+            "epoch_progress": {"total": dict(self.epoch), "current": dict(self.epoch)},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up what `state_dict` gave, here or in Lightning."""
+        automatic = state["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]
+        manual = state["epoch_loop.manual_optimization.optim_step_progress"]
+        chosen = manual if manual["total"]["completed"] else automatic["step"]
+        self.manual = chosen is manual
+        self.steps = chosen["total"]["completed"]
+        self.steps_before = self.steps - chosen["current"]["completed"]
+        self.zero_grads = automatic["zero_grad"]["total"]["completed"]
+        self.zero_grads_before = self.zero_grads - automatic["zero_grad"]["current"]["completed"]
+        moves = state["epoch_loop.scheduler_progress"]
+        self.schedules = moves["total"]["completed"]
+        self.schedules_before = self.schedules - moves["current"]["completed"]
+        self.windows = state["epoch_loop.state_dict"].get("_batches_that_stepped", self.steps)
+        self.batch.load_state_dict(state["epoch_loop.batch_progress"])
+        self.val_batch.load_state_dict(state["epoch_loop.val_loop.batch_progress"])
+        self.epoch = {stage: state["epoch_progress"]["current"][stage] for stage in STAGES}
+
+
+def _pair(number: int) -> dict[str, int]:
+    return {"ready": number, "completed": number}
+
+
+def _triple(number: int) -> dict[str, int]:
+    return {"ready": number, "started": number, "completed": number}

@@ -1,0 +1,119 @@
+"""One pass over the training data."""
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from lx.data.source import limited
+from lx.loops.optimize import AutomaticOptimization, ManualOptimization
+from lx.loops.schedule import Schedule
+
+
+class TrainEpoch:
+    """One pass over the training loader.
+
+    for each batch:
+        transfer to the device
+        on_train_batch_start                    (the module's may return -1: the epoch ends here)
+        optimize                                (see AutomaticOptimization)
+        schedulers: by step, and on the last batch by epoch
+        on_train_batch_end
+        step values to the loggers              (every log_every_n_steps windows)
+        validation                              (when due)
+        plateau schedulers by step
+        stop?                                   (max_steps, should_stop)
+    """
+
+    def __init__(self, trainer: Any, fit_loop: Any) -> None:
+        self._trainer = trainer
+        self._fit = fit_loop
+        automatic = trainer.lightning_module.automatic_optimization
+        self.optimize = AutomaticOptimization(trainer) if automatic else ManualOptimization(trainer)
+        self.schedule = Schedule(trainer)
+        self._accumulates = automatic and trainer.accumulate_grad_batches != 1
+        limits = trainer.limits
+        self._flush_every = limits.log_every_n_steps
+        self._flush_always = bool(limits.fast_dev_run)
+        self._seconds = limits.val_check_seconds
+        self._last_validation = time.monotonic()
+
+    def run(self, loader: Iterator[Any], total: int | float, sized: bool) -> None:
+        """Trains on the batches of an iterator, from the progress on; `total` is their number, `inf` if it is unknown."""
+        trainer, fit, log, progress = self._trainer, self._fit, self._trainer.log, self._fit.progress
+        batches, optimize, transfer = progress.batch, self.optimize, trainer.transfer
+        batch_start, batch_end = trainer.dispatch.on_train_batch_start, trainer.dispatch.on_train_batch_end
+        by_step, by_epoch, plateau = self.schedule.by_step, self.schedule.by_epoch, self.schedule.plateau_by_step
+        logs, flush_every = log.muted is None, self._flush_every
+        validates = fit.validates_in_this_epoch()
+        closes, max_steps, start = True, trainer.max_steps, batches.ready
+        windows_before = progress.windows
+
+        for batch, batch_idx, is_last in limited(loader, total, sized, start):
+            batches.ready += 1
+            batches.is_last_batch = is_last
+            batch = transfer(batch)
+            log.batch, log.batch_size = batch, None
+            if batch_start is not None and batch_start(batch, batch_idx) == -1:
+                batches.processed += 1
+                break
+            batches.started += 1
+            if self._accumulates:
+                closes = self._place_in_window(batch_idx, total, is_last)
+            optimize.run(batch, batch_idx, closes)
+            batches.processed += 1
+            if by_step and closes:
+                self.schedule.move(by_step, progress.windows - windows_before + 1)
+            if is_last and by_epoch:
+                self.schedule.move(by_epoch, progress.epoch["completed"] + 1)
+            if batch_end is not None:
+                batch_end(optimize.outputs(), batch, batch_idx)
+            batches.completed += 1
+            if logs and closes and self._flush_is_due(progress.windows, flush_every):
+                log.send(log.collect("step"))
+            if validates and self._validation_is_due(batch_idx, is_last, total, sized):
+                self._validate(closes)
+            if plateau and closes:
+                self.schedule.move(plateau, progress.windows - windows_before + 1)
+            progress.windows += closes
+            if progress.steps == max_steps or (trainer.should_stop and fit.may_stop()):
+                break
+            if trainer.received_sigterm:
+                trainer.end_by_signal()
+
+    def _place_in_window(self, batch_idx: int, total: int | float, is_last: bool) -> bool:
+        """Sets the divisor for the window that this batch belongs to, and tells whether it closes it."""
+        optimize = self.optimize
+        if optimize.held == 0:
+            size = self._trainer.window_size()
+            # A window at the end of a loader of known length holds what is left.
+            optimize.divisor = size if total == math.inf else min(size, int(total) - batch_idx)
+            self._window = size
+        return is_last or optimize.held + 1 >= self._window
+
+    def _flush_is_due(self, windows: int, every: int) -> bool:
+        return (every and (windows + 1) % every == 0) or self._flush_always or self._trainer.should_stop
+
+    def flush_is_due(self) -> bool:
+        """Whether the step values of the batch that runs go to the loggers."""
+        return bool(self._flush_is_due(self._fit.progress.windows, self._flush_every))
+
+    def _validation_is_due(self, batch_idx: int, is_last: bool, total: int | float, sized: bool) -> bool:
+        fit = self._fit
+        if self._trainer.should_stop and fit.may_stop():
+            return True
+        if self._seconds is not None:
+            due = time.monotonic() - self._last_validation >= self._seconds
+            return bool(self._trainer.fabric.broadcast(due)) if self._trainer.world_size > 1 else due
+        if is_last and not sized and fit.val_check_batch == math.inf:
+            return True
+        if fit.val_check_batch == math.inf:
+            return False
+        index = batch_idx if self._trainer.limits.check_val_every_n_epoch is not None else fit.progress.batch.total_ready - 1
+        return bool((index + 1) % fit.val_check_batch == 0)
+
+    def _validate(self, closes: bool) -> None:
+        if closes:
+            self._trainer.dispatch.call_own("on_validation_model_zero_grad")
+        self._fit.validate()
+        self._last_validation = time.monotonic()

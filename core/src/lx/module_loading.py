@@ -1,0 +1,131 @@
+"""`load_from_checkpoint`: an object made again from the hyperparameters and the state in a file."""
+
+import csv
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from lx.kernel import default_manager
+from lx.kernel.errors import CheckpointMismatchError
+from lx.rank_zero import rank_zero_warn
+
+T = TypeVar("T")
+
+
+class _OnClass:
+    """A method that works on the class alone; reached through an instance it raises, since the instance would stay as it is."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+
+    def __get__(self, instance: Any, cls: type[Any]) -> Callable[..., Any]:
+        if instance is not None and not isinstance(instance, torch.jit.ScriptModule):
+            raise TypeError(f"call load_from_checkpoint on the class, {cls.__name__}.load_from_checkpoint(...): it returns a new object.")
+        return lambda *args, **kwargs: self._function(cls, *args, **kwargs)
+
+
+def _load_from_checkpoint(
+    cls: type[T], checkpoint_path: Any, map_location: Any = None, hparams_file: str | Path | None = None, strict: bool | None = None,
+    weights_only: bool | None = None, **kwargs: Any,
+) -> T:
+    """A new object from a checkpoint: made with the hyperparameters in it, then given the state in it.
+
+    `map_location` says where tensors go (default: where they were saved if that device is here, else the CPU); `hparams_file` (.csv, .yaml)
+    replaces the hyperparameters in the file; `kwargs` rank over both; only arguments that `__init__` accepts are passed. `strict` (default:
+    the module's `strict_loading`) demands that all weights fit. Raises `FileNotFoundError`, `TypeError` on an instance, `ValueError` for a `strict` that
+    contradicts `strict_loading`, `CheckpointMismatchError` for weights that do not fit.
+    """
+    checkpoint = read_checkpoint(checkpoint_path, map_location or _where_possible, weights_only)
+    hparams = dict(read_hparams(hparams_file)) if hparams_file is not None else dict(_stored_hparams(cls, checkpoint))
+    hparams = {name: value for name, value in hparams.items() if name not in ("_class_path", "_instantiator")}
+    obj: Any = cls(**_accepted(cls, {**hparams, **kwargs}))
+    if not isinstance(obj, torch.nn.Module):
+        state = checkpoint.get(type(obj).__qualname__)
+        if state:
+            obj.load_state_dict(state)
+        return obj  # type: ignore[no-any-return]
+    return _load_module(obj, checkpoint, strict)
+
+
+class LoadableFromCheckpoint:
+    """Gives modules and data modules `load_from_checkpoint`."""
+
+    load_from_checkpoint = _OnClass(_load_from_checkpoint)
+
+
+def _load_module(module: Any, checkpoint: dict[str, Any], strict: bool | None) -> Any:
+    module.configure_model()
+    module.on_load_checkpoint(checkpoint)
+    if strict is not None and module.__dict__.get("_strict_loading") not in (None, strict):
+        raise ValueError(f"strict={strict} contradicts strict_loading={module.strict_loading} of {type(module).__name__}; leave one of the two out.")
+    strict = module.strict_loading if strict is None else strict
+    state = checkpoint["state_dict"]
+    try:
+        missed = module.load_state_dict(state, strict=strict)
+    except RuntimeError as error:
+        raise CheckpointMismatchError(f"the weights in the checkpoint do not fit {type(module).__name__}: {error}") from error
+    for what, keys in (("lacks", missed.missing_keys), ("holds, beside what the model has,", missed.unexpected_keys)) if missed else ():
+        if keys:
+            rank_zero_warn(f"the checkpoint {what} {', '.join(keys)}; strict=False lets this pass.")
+    first = next((tensor for tensor in state.values() if isinstance(tensor, torch.Tensor)), None)
+    return module if first is None else module.to(first.device)
+
+
+def read_checkpoint(path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+    """A checkpoint from a path, by the checkpoint I/O that is installed, or from an open binary file."""
+    if hasattr(path, "read"):
+        return torch.load(path, map_location=map_location, weights_only=True if weights_only is None else weights_only)  # type: ignore[no-any-return]
+    registry = default_manager().registry.checkpoint_io
+    entries = registry.standing_for("default")
+    if not entries:
+        raise registry.missing_role("default")
+    io = registry.build(f"{entries[0].name}@{entries[0].provider}")
+    return io.load_checkpoint(path, map_location=map_location, weights_only=weights_only)  # type: ignore[no-any-return]
+
+
+def _where_possible(storage: Any, location: str) -> Any:
+    """Tensors go to the device on which they were saved, if this machine has it, else stay on the CPU."""
+    try:
+        return torch.serialization.default_restore_location(storage, location)
+    except (RuntimeError, AssertionError):
+        return storage
+
+
+def _stored_hparams(cls: type[Any], checkpoint: dict[str, Any]) -> Any:
+    key = "hyper_parameters" if issubclass(cls, torch.nn.Module) else "datamodule_hyper_parameters"
+    return checkpoint.get(key) or {}
+
+
+def _accepted(cls: type[Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    parameters = inspect.signature(cls).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return arguments
+    return {name: value for name, value in arguments.items() if name in parameters}
+
+
+def read_hparams(path: str | Path) -> dict[str, Any]:
+    """Hyperparameters from a `.csv` (columns key and value) or a `.yaml` file, as loggers write them; `ValueError` for another suffix."""
+    suffix = Path(path).suffix.lower()
+    if suffix in (".yaml", ".yml"):
+        try:
+            import yaml  # noqa: PLC0415 -- a dependency for this one use only
+        except ImportError:
+            raise ModuleNotFoundError(f"hparams_file={str(path)!r} is YAML; `pip install pyyaml` lets it be read.") from None
+        return dict(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
+    if suffix == ".csv":
+        with open(path, newline="", encoding="utf-8") as file:
+            return {row["key"]: _literal(row["value"]) for row in csv.DictReader(file)}
+    raise ValueError(f"hparams_file={str(path)!r}: it must end in .csv, .yml or .yaml.")
+
+
+def _literal(text: str) -> Any:
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return {"True": True, "False": False, "None": None}.get(text, text)

@@ -1,0 +1,372 @@
+"""From what the user asked for to what will run: a table of small steps over the registry, each choice kept with its reason.
+
+Nothing is constructed here. An error is raised before anything was built, and `Resolution.build` then cannot fail for want of a part.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from lx.kernel import ComponentSpec, Entry, Registry, parse
+from lx.kernel.errors import ComponentError, MisconfigurationException, NotInstalledError
+from lx.kernel.registry import check_arguments
+from lx.rank_zero import rank_zero_warn
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for, as the arguments of `Trainer` and `Fabric` state it. `trainer` is False for a bare Fabric."""
+
+    accelerator: Any = "auto"
+    strategy: Any = "auto"
+    devices: Any = "auto"
+    num_nodes: int = 1
+    precision: Any = None
+    plugins: Any = None
+    callbacks: Any = None
+    logger: Any = None
+    profiler: Any = None
+    enable_checkpointing: bool | None = None
+    enable_progress_bar: bool | None = None
+    enable_model_summary: bool | None = None
+    sync_batchnorm: bool = False
+    max_time: Any = None
+    default_root_dir: str | None = None
+    quiet: bool = False
+    keeps_bar: bool = False
+    trainer: bool = True
+
+
+@dataclass(slots=True)
+class Choice:
+    """One component that will be used: who provides it, why, and how it is made."""
+
+    topic: str
+    kind: str
+    name: str
+    provider: str
+    reason: str
+    cls: Any
+    make: Callable[..., Any]
+
+
+@dataclass(slots=True)
+class Resolution:
+    """All that a run is made of, decided and not yet built."""
+
+    request: Request
+    accelerator: Choice
+    devices: list[int]
+    parallel_devices: list[torch.device]
+    strategy: Choice
+    precision: Choice
+    environment: Choice | None = None
+    checkpoint_io: Choice | None = None
+    launcher: Choice | None = None
+    layer_sync: Choice | None = None
+    profiler: Choice | None = None
+    loggers: list[Choice] = field(default_factory=list)
+    callbacks: list[Choice] = field(default_factory=list)
+    decisions: list[tuple[str, str, str, str]] = field(default_factory=list)
+
+    def explain(self) -> str:
+        """The decisions as a table: topic, choice, who provides it, why.
+
+        >>> print(Resolution.__doc__.splitlines()[0])
+        All that a run is made of, decided and not yet built.
+        """
+        rows = [("what", "choice", "provided by", "why"), *self.decisions]
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip() for row in rows)
+
+
+def resolve(request: Request, registry: Registry) -> Resolution:
+    """Decides every part of a run; raises what `lx.kernel.errors` names, with the cure, and builds nothing."""
+    return _Resolver(request, registry).run()
+
+
+class _Resolver:
+    """The steps, in the order of `run`; each reads the request and what earlier steps decided."""
+
+    def __init__(self, request: Request, registry: Registry) -> None:
+        self.request = request
+        self.registry = registry
+        self.decisions: list[tuple[str, str, str, str]] = []
+        self.plugins = self._sort_plugins()
+
+    def run(self) -> Resolution:
+        accelerator = self._accelerator()
+        devices = self._devices(accelerator)
+        strategy = self._strategy(len(devices))
+        resolution = Resolution(
+            self.request, accelerator, devices, accelerator.cls.get_parallel_devices(devices), strategy, self._precision(strategy),
+        )
+        resolution.environment = self._environment(strategy)
+        resolution.launcher = self._launcher(strategy)
+        resolution.checkpoint_io = self.plugins.get("checkpoint_io") or self._standing_for("checkpoint_io", "default", "checkpoint I/O", optional=True)
+        resolution.layer_sync = self._layer_sync(strategy)
+        if self.request.trainer:
+            resolution.profiler = self._profiler()
+            resolution.loggers = self._loggers()
+            resolution.callbacks = self._callbacks()
+        else:
+            resolution.loggers = [self._choose("logger", spec, "logger") for spec in _listed(self.request.logger)]
+        self._check_combination(resolution)
+        resolution.decisions = self.decisions
+        return resolution
+
+    # -- parts -----------------------------------------------------------------------------------------------------------
+
+    def _sort_plugins(self) -> dict[str, Choice]:
+        kinds = ("precision", "checkpoint_io", "environment", "layer_sync")
+        found: dict[str, Choice] = {}
+        for given in _listed(self.request.plugins):
+            if isinstance(given, str | Mapping):
+                kind = next((kind for kind in kinds if parse(given).name in self.registry.kind(kind)), None)
+            else:
+                kind = next((kind for kind in kinds if isinstance(given, self.registry.kind(kind).interface)), None)
+            if kind is None:
+                raise MisconfigurationException(f"plugins: {given!r} is none of {', '.join(kinds)}; pass an instance or a registered name of one.")
+            if kind in found:
+                raise MisconfigurationException(f"plugins: {given!r} is the second {kind}; pass at most one of a kind.")
+            found[kind] = self._choose(kind, given, kind, "given in plugins")
+        return found
+
+    def _accelerator(self) -> Choice:
+        wanted = self.request.accelerator
+        if isinstance(wanted, str) and wanted.strip().lower() in ("auto", "gpu"):
+            role = wanted.strip().lower()
+            return self._standing_for("accelerator", role, "accelerator", usable=lambda cls: "" if cls.is_available() else "no such device here")
+        choice = self._choose("accelerator", wanted, "accelerator")
+        if not choice.cls.is_available():
+            raise MisconfigurationException(
+                f"accelerator={wanted!r}: this machine has no such device that torch can use. Available: {', '.join(self._available()) or 'none'}."
+            )
+        return choice
+
+    def _available(self) -> list[str]:
+        names = []
+        for entry in self.registry.accelerator.entries():
+            try:
+                if self.registry.accelerator.load(entry).is_available():
+                    names.append(entry.name)
+            except ComponentError:
+                continue
+        return names
+
+    def _devices(self, accelerator: Choice) -> list[int]:
+        wanted, cls = self.request.devices, accelerator.cls
+        if not isinstance(self.request.num_nodes, int) or self.request.num_nodes < 1:
+            raise ValueError(f"num_nodes={self.request.num_nodes!r}: it must be an integer, 1 or more.")
+        if wanted is None or wanted in (0, "0") or wanted == []:
+            raise MisconfigurationException(f"devices={wanted!r}: a run needs at least one device; give a number, a list of indices or 'auto'.")
+        if wanted == "auto":
+            devices = cls.parse_devices(cls.auto_device_count())
+            reason = f"devices='auto' is {len(devices)} on {accelerator.name}"
+        else:
+            devices, reason = cls.parse_devices(wanted), f"devices={wanted!r}"
+        most = cls.capabilities.max_devices
+        if most and len(devices) * self.request.num_nodes > most:
+            raise ValueError(f"devices={wanted!r}: the accelerator {accelerator.name} works with {most} device(s) only; use another accelerator.")
+        self.decisions.append(("devices", ",".join(map(str, devices)), accelerator.provider, reason))
+        return devices  # type: ignore[no-any-return]
+
+    def _strategy(self, num_devices: int) -> Choice:
+        wanted = self.request.strategy
+        if isinstance(wanted, str) and wanted.strip().lower() == "auto":
+            many = num_devices * self.request.num_nodes > 1
+            why = f"{num_devices} device(s) on {self.request.num_nodes} node(s)"
+            return self._standing_for("strategy", "many-devices" if many else "one-device", "strategy", why=why)
+        choice = self._choose("strategy", wanted, "strategy")
+        if not isinstance(wanted, str | Mapping):
+            self._refuse_double(wanted)
+        return choice
+
+    def _refuse_double(self, strategy: Any) -> None:
+        """A strategy instance may bring parts of its own, unless the same part is asked for beside it."""
+        asked = {
+            "accelerator": self.request.accelerator not in ("auto", None),
+            "precision": self.request.precision is not None or "precision" in self.plugins,
+            "checkpoint_io": "checkpoint_io" in self.plugins,
+            "cluster_environment": "environment" in self.plugins,
+        }
+        for part, also_asked in asked.items():
+            if also_asked and getattr(strategy, part, None) is not None:
+                raise MisconfigurationException(f"{part} is given twice: in the strategy {type(strategy).__name__} and beside it; give it once.")
+
+    def _precision(self, strategy: Choice) -> Choice:
+        wanted = self.request.precision
+        if "precision" in self.plugins:
+            if wanted is not None:
+                raise ValueError(f"precision={wanted!r} and a precision in plugins: give one of the two.")
+            return self.plugins["precision"]
+        if wanted is None:
+            return self._standing_for("precision", "default", "precision")
+        spec = str(wanted) if isinstance(wanted, int) and not isinstance(wanted, bool) else wanted
+        choice = self._choose("precision", spec, "precision")
+        if isinstance(spec, str) and spec in ("16", "bf16"):
+            rank_zero_warn(f"precision={wanted!r} is read as {choice.name!r}; write that.")
+        allowed = strategy.cls.capabilities.precisions
+        if allowed and choice.name not in allowed:
+            raise ValueError(f"precision={choice.name!r} does not go with strategy={strategy.name!r}, which takes {', '.join(sorted(allowed))}.")
+        return choice
+
+    def _environment(self, strategy: Choice) -> Choice | None:
+        if "environment" in self.plugins:
+            return self.plugins["environment"]
+        detected = [entry for entry in self.registry.environment.standing_for("detect") if self._detects(entry)]
+        if detected:
+            return self._of_entry("environment", ComponentSpec(detected[0].name, detected[0].provider), detected[0], "environment", "it was detected")
+        if not strategy.cls.capabilities.distributed:
+            return None
+        return self._standing_for("environment", "default", "environment", why="no cluster was detected")
+
+    def _detects(self, entry: Entry) -> bool:
+        try:
+            return bool(self.registry.environment.load(entry).detect())
+        except ComponentError as error:
+            self.decisions.append(("environment", "-", entry.provider, f"skipped {entry.name}: {error}"))
+            return False
+
+    def _launcher(self, strategy: Choice) -> Choice | None:
+        name = strategy.cls.capabilities.launcher
+        if name is None:
+            return None
+        return self._choose("launcher", name, "launcher", f"{strategy.name} starts its processes with it")
+
+    def _layer_sync(self, strategy: Choice) -> Choice | None:
+        given = self.plugins.get("layer_sync")
+        if not self.request.sync_batchnorm:
+            return given
+        wanted = self._standing_for("layer_sync", "sync-batchnorm", "batch norm", why="sync_batchnorm=True")
+        if given is not None and given.cls is not wanted.cls:
+            raise MisconfigurationException("sync_batchnorm=True and another layer sync in plugins exclude each other; give one of the two.")
+        if not strategy.cls.capabilities.sync_batchnorm:
+            self.decisions.append(("batch norm", "-", strategy.provider, f"not synchronised: {strategy.name} does not work on several devices"))
+            return None
+        return given or wanted
+
+    def _profiler(self) -> Choice | None:
+        if self.request.profiler is None:
+            return self._standing_for("profiler", "default", "profiler", optional=True)
+        return self._choose("profiler", self.request.profiler, "profiler")
+
+    def _loggers(self) -> list[Choice]:
+        wanted = self.request.logger
+        if wanted is False or (isinstance(wanted, list | tuple) and not wanted) or (self.request.quiet and wanted in (None, True)):
+            self.decisions.append(("logger", "-", "-", "barebones or fast_dev_run" if self.request.quiet else f"logger={wanted!r}"))
+            return []
+        if wanted is None or wanted is True:
+            choice = self._standing_for("logger", "default", "logger", optional=wanted is None)
+            return [choice] if choice else []
+        return [self._choose("logger", spec, "logger") for spec in _listed(wanted)]
+
+    def _callbacks(self) -> list[Choice]:
+        request = self.request
+        chosen = [self._choose("callback", spec, "callback") for spec in _listed(request.callbacks)]
+        taken: set[str] = set().union(*(choice.cls.roles for choice in chosen))
+        bars = [choice.name for choice in chosen if "progress-bar" in choice.cls.roles]
+        if len(bars) > 1:
+            raise MisconfigurationException(f"callbacks holds {len(bars)} progress bars ({', '.join(bars)}); give one.")
+        switches = {
+            "progress-bar": ("enable_progress_bar", request.enable_progress_bar),
+            "model-summary": ("enable_model_summary", request.enable_model_summary),
+            "checkpoint": ("enable_checkpointing", request.enable_checkpointing),
+        }
+        for role, (argument, wanted) in switches.items():
+            if role in taken:
+                if wanted is False and role != "model-summary":
+                    names = ", ".join(choice.name for choice in chosen if role in choice.cls.roles)
+                    raise MisconfigurationException(f"{argument}=False, and callbacks holds {names}; drop one of the two.")
+            elif wanted is False or (request.quiet and not wanted and not (request.keeps_bar and role != "checkpoint")):
+                self.decisions.append((role.replace("-", " "), "-", "-", f"{argument}=False" if wanted is False else "barebones or fast_dev_run"))
+            else:
+                choice = self._standing_for("callback", role, role.replace("-", " "), optional=wanted is None)
+                if choice is not None:
+                    chosen.append(choice)
+        if request.max_time is not None and "timer" not in taken:
+            timer = self._standing_for("callback", "timer", "timer", why="max_time is given")
+            make = timer.make
+            timer.make = lambda **extra: make(duration=request.max_time, interval="step", **extra)
+            chosen.append(timer)
+        return chosen
+
+    def _check_combination(self, resolution: Resolution) -> None:
+        runs_on = resolution.strategy.cls.capabilities.device_types
+        device_type = resolution.accelerator.cls.capabilities.device_type
+        if runs_on and device_type not in runs_on:
+            raise ValueError(
+                f"strategy={resolution.strategy.name!r} does not run on accelerator={resolution.accelerator.name!r}, only on {', '.join(sorted(runs_on))}."
+            )
+        processes = len(resolution.devices) * self.request.num_nodes
+        if processes > 1 and not resolution.strategy.cls.capabilities.distributed:
+            raise MisconfigurationException(
+                f"strategy={resolution.strategy.name!r} works on one device, and devices={self.request.devices!r}, num_nodes={self.request.num_nodes} ask for "
+                f"{processes}; give devices=1 or a strategy for several."
+            )
+
+    # -- how a choice is made ------------------------------------------------------------------------------------------------
+
+    def _choose(self, kind: str, wanted: Any, topic: str, reason: str | None = None) -> Choice:
+        components = self.registry.kind(kind)
+        if isinstance(wanted, str | Mapping | ComponentSpec):
+            spec = parse(wanted)
+            return self._of_entry(kind, spec, components.find(spec), topic, reason or f"{topic}={str(spec)!r}")
+        if not isinstance(wanted, components.interface):
+            raise (MisconfigurationException if kind == "profiler" else TypeError)(
+                f"{topic}={wanted!r}: give a name, a component string or a {components.interface.__name__}; installed: {', '.join(components.names()) or 'none'}."
+            )
+        cls = type(wanted)
+        self.decisions.append((topic, cls.__name__, cls.__module__.partition(".")[0], "an instance was given"))
+        return Choice(topic, kind, cls.__name__, cls.__module__.partition(".")[0], "an instance was given", wanted if kind == "strategy" else cls, lambda **_: wanted)
+
+    def _of_entry(self, kind: str, spec: ComponentSpec, entry: Entry, topic: str, reason: str) -> Choice:
+        cls = self.registry.kind(kind).load(entry)
+        given = {**entry.defaults, **spec.kwargs}
+        signature = inspect.signature(cls)
+        late = {name for name, parameter in signature.parameters.items() if parameter.default is parameter.empty and name not in given}
+        if kind not in ("launcher",) and "duration" not in late:  # a launcher and the timer get their arguments when they are made
+            check_arguments(f"the {kind} {entry.name!r}", cls, spec.args, given)
+
+        def make(**extra: Any) -> Any:
+            accepted = {name: value for name, value in extra.items() if name in signature.parameters or kind == "launcher"}
+            return cls(*spec.args, **{**accepted, **given})
+
+        self.decisions.append((topic, entry.name, entry.provider, reason))
+        return Choice(topic, kind, entry.name, entry.provider, reason, cls, make)
+
+    def _standing_for(
+        self, kind: str, role: str, topic: str, *, why: str = "", optional: bool = False, usable: Callable[[Any], str] | None = None
+    ) -> Any:
+        """The best component that is registered for a role and can be used; skipped ones leave their reason in the decisions."""
+        skipped = []
+        for entry in self.registry.kind(kind).standing_for(role):
+            try:
+                objection = usable(self.registry.kind(kind).load(entry)) if usable else (self.registry.kind(kind).load(entry) and "")
+            except ComponentError as error:
+                objection = str(error)
+            if objection:
+                skipped.append(f"{entry.name} ({objection})")
+                continue
+            reason = "; ".join(filter(None, [why, "the best that is installed", f"passed over: {', '.join(skipped)}" if skipped else ""]))
+            return self._of_entry(kind, ComponentSpec(entry.name, entry.provider), entry, topic, reason)
+        if optional:
+            self.decisions.append((topic, "-", "-", "none is installed" + (f"; passed over: {', '.join(skipped)}" if skipped else "")))
+            return None
+        if skipped:
+            raise MisconfigurationException(f"no {topic} can be used: {'; '.join(skipped)}.")
+        known = self.registry.diagnosis.missing(kind, role)
+        hints = " ".join(self.registry.diagnosis.hints())
+        raise NotInstalledError(
+            f"no plugin that provides a {topic} ({role}) is installed. `pip install lx-standard` installs the standard set. {known or ''} {hints}".strip()
+        ) from known
+
+
+def _listed(value: Any) -> Iterable[Any]:
+    """None as nothing, one component as a list of one."""
+    if value is None or value is False:
+        return []
+    return list(value) if isinstance(value, list | tuple | set) else [value]

@@ -1,0 +1,455 @@
+"""One call of an entry point, from its arguments to its end: what happens, in which order, and what happens when it fails."""
+
+import math
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lx import checkpoint as protocol
+from lx.data.datamodule import LightningDataModule
+from lx.data.source import LoaderSetup, Source
+from lx.data.transfer import compile_transfer
+from lx.dispatch import Dispatch, order_callbacks, overrides
+from lx.hparams import drop_unpicklable
+from lx.kernel.errors import CheckpointNotFoundError, MisconfigurationException
+from lx.limits import epoch_bounds
+from lx.loops.evaluate import Evaluation
+from lx.loops.predict import Prediction
+from lx.module import LightningModule
+from lx.optimizers import LightningOptimizer, read_configuration
+from lx.rank_zero import PossibleUserWarning, rank_zero_warn
+from lx.state import RunningStage, TrainerFn, TrainerStatus
+from lx.verify import verify
+
+STAGES = {
+    TrainerFn.FITTING: RunningStage.TRAINING, TrainerFn.VALIDATING: RunningStage.VALIDATING, TrainerFn.TESTING: RunningStage.TESTING,
+    TrainerFn.PREDICTING: RunningStage.PREDICTING,
+}
+
+
+class Run:
+    """One call of `fit`, `validate`, `test` or `predict`.
+
+    arguments checked, checkpoint found
+    processes launched
+    callbacks of the model merged, configuration verified, checkpoint read
+    prepare_data
+    setup (data module, callbacks, module), configure_model
+    [weights, data module and callbacks restored]
+    module moved, configure_optimizers, wrapped
+    on_fit_start
+    [loops, optimizers, schedulers, precision restored]
+    the loop
+    module back on the CPU
+    on_fit_end, teardown (data module, callbacks, module)
+    loggers finalized, profiler described
+    """
+
+    def __init__(self, trainer: Any, fn: TrainerFn, model: Any, given: dict[str, Any], datamodule: Any, ckpt_path: Any, weights_only: bool | None) -> None:
+        first = next(iter(given))
+        if isinstance(given[first], LightningDataModule):
+            datamodule, given = given[first], {**given, first: None}
+        if datamodule is not None and any(loaders is not None for loaders in given.values()):
+            raise MisconfigurationException(f"{fn}: loaders and a data module were both given; give one of the two.")
+        self.trainer = trainer
+        self.fn = fn
+        self.given_model = model is not None
+        self.module = _module(model if model is not None else trainer.lightning_module, fn)
+        self.datamodule = datamodule
+        self.source = Source(self.module, datamodule, given)
+        self.weights_only = weights_only
+        self.asked_ckpt_path = ckpt_path
+        self.validates = False
+        self.keep_predictions = True
+        self.exception: BaseException | None = None
+
+    def start(self) -> Any:
+        """Runs it all on every process; returns what the loop returns."""
+        trainer = self.trainer
+        trainer.state.fn, trainer.state.status, trainer.state.stage = self.fn, TrainerStatus.RUNNING, STAGES[self.fn]
+        trainer.run = self
+        try:
+            return trainer.fabric.launch(lambda fabric: self._on_every_rank())
+        except KeyboardInterrupt as error:
+            self._fail(error)
+            sys.exit(1)
+        except BaseException as error:
+            self._fail(error)
+            raise
+        finally:
+            trainer.run = None if self.fn is not TrainerFn.FITTING else self
+
+    def _on_every_rank(self) -> Any:
+        trainer = self.trainer
+        self._attach()
+        self._verify()
+        content = self._read_checkpoint()
+        trainer.dispatch = self._new_dispatch()
+        if trainer.profiler is not None:
+            trainer.profiler.setup(stage=self.fn.value, local_rank=trainer.local_rank, log_dir=trainer.log_dir)
+        with ExitStack() as stack:
+            stack.enter_context(torch.autograd.set_detect_anomaly(trainer.detect_anomaly) if trainer.detect_anomaly else ExitStack())
+            stack.enter_context(_on_sigterm(trainer))
+            self._prepare(content)
+            trainer.manager.hook.lx_run_started(run=self)
+            result = self._loop()
+        self._end()
+        return result
+
+    # -- before ----------------------------------------------------------------------------------------------------------
+
+    def _attach(self) -> None:
+        trainer, module = self.trainer, self.module
+        trainer.lightning_module, trainer.datamodule = module, self.datamodule
+        trainer.model = module
+        trainer.log.clear()
+        trainer.log.site = None
+        trainer.log.owner = module
+        for meters in (trainer.train_meters, trainer.val_meters, trainer.test_meters):
+            meters.clear()
+        module.trainer = trainer
+        if self.datamodule is not None:
+            self.datamodule.trainer = trainer
+        if self.fn is TrainerFn.FITTING:
+            loop = trainer.fit_loop
+            loop.forget_data()
+            timed = any("timer" in callback.roles for callback in trainer.callbacks)
+            if loop.max_epochs is None:
+                loop.max_epochs, loop.min_epochs = epoch_bounds(trainer.limits, timed)
+            else:
+                loop.min_epochs = epoch_bounds(trainer.limits, True)[1]
+        drop_unpicklable(module)
+        if self.datamodule is not None:
+            drop_unpicklable(self.datamodule)
+        self._merge_callbacks()
+        for callback in trainer.callbacks:
+            callback.log, callback.log_dict = module.log, module.log_dict
+
+    def _merge_callbacks(self) -> None:
+        """Callbacks of the model replace those of the trainer that have the same class, or a base of it."""
+        brought = self.module.configure_callbacks()
+        brought = list(brought) if isinstance(brought, list | tuple) else [brought] if brought else []
+        if not brought:
+            return
+        kept = [one for one in self.trainer.callbacks if not any(isinstance(new, type(one)) for new in brought)]
+        self.trainer.callbacks = order_callbacks([*kept, *brought])
+
+    def _verify(self) -> None:
+        verify(self.fn, self.module, self.source, self.trainer)
+        limits = self.trainer.limits
+        self.validates = (
+            self.fn is TrainerFn.FITTING and self.source.has("val") and overrides(self.module, "validation_step", LightningModule) and limits.limit_val_batches != 0
+        )
+        allow_empty = any(
+            getattr(owner, "allow_zero_length_dataloader_with_multiple_devices", False) for owner in (self.module, self.datamodule) if owner is not None
+        )
+        self.trainer.source = self.source
+        self.trainer.loaders = LoaderSetup(self.trainer.strategy, self.trainer.use_distributed_sampler, bool(limits.overfit_batches), allow_empty)
+
+    def _read_checkpoint(self) -> dict[str, Any] | None:
+        """Finds and reads the checkpoint before anything is prepared or written."""
+        trainer = self.trainer
+        trainer.take_ckpt_path(CheckpointSearch(trainer, self.fn, self.given_model).find(self.asked_ckpt_path))
+        path = trainer.ckpt_path
+        if path is None:
+            return None
+        if "://" not in str(path) and not Path(path).exists():
+            raise CheckpointNotFoundError(f"ckpt_path={str(path)!r}: there is no such file or directory.")
+        content = trainer.strategy.load_checkpoint(path, map_location=protocol.on_host, weights_only=self.weights_only)
+        return protocol.check(content, path, self.fn is TrainerFn.FITTING)
+
+    def _new_dispatch(self) -> Dispatch:
+        trainer = self.trainer
+        return Dispatch(trainer, self.module, trainer.callbacks, trainer.log, base=LightningModule, profiler=trainer.profiler, trace=trainer.manager.trace)
+
+    def _prepare(self, content: dict[str, Any] | None) -> None:
+        trainer, module, datamodule = self.trainer, self.module, self.datamodule
+        self._prepare_data()
+        owners = [(datamodule, "LightningDataModule")] if datamodule is not None else []
+        for owner, kind in owners:
+            trainer.dispatch.timed(owner.setup, owner, kind, "setup")(stage=self.fn)
+        for callback in trainer.callbacks:
+            trainer.dispatch.timed(callback.setup, callback, "Callback", "setup")(trainer, module, self.fn)
+        trainer.dispatch.timed(module.setup, module, "LightningModule", "setup")(stage=self.fn)
+        if overrides(module, "configure_model", LightningModule):
+            with trainer.strategy.module_init_context():
+                module.configure_model()
+        late = trainer.strategy.capabilities.restores_after_setup
+        if content is not None and not late:
+            protocol.restore_model(trainer, content)
+        trainer.dispatch = self._new_dispatch()  # setup may have changed what is overridden
+        self._set_up_model()
+        if self.fn is TrainerFn.FITTING:
+            trainer.dispatch.emit("on_fit_start")
+        if content is not None and late:
+            protocol.restore_model(trainer, content)
+        self._log_hyperparameters()
+        if content is not None:
+            protocol.restore_precision(trainer, content)
+            if self.fn is TrainerFn.FITTING:
+                protocol.restore_training(trainer, content)
+        trainer.transfer = compile_transfer(
+            module, datamodule, trainer.strategy.root_device, trainer.precision_plugin, trainer.accelerator.capabilities.non_blocking, trainer.dispatch
+        )
+
+    def _prepare_data(self) -> None:
+        """Runs `prepare_data` on one process of every node, or of all, and lets the others wait."""
+        trainer = self.trainer
+        for owner, kind in ((self.datamodule, "LightningDataModule"), (self.module, "LightningModule")):
+            if owner is None or not _has_own(owner, "prepare_data"):
+                continue
+            if trainer.local_rank == 0 if owner.prepare_data_per_node else trainer.global_rank == 0:
+                trainer.dispatch.timed(owner.prepare_data, owner, kind, "prepare_data")()
+        trainer.strategy.barrier("prepare_data")
+
+    def _set_up_model(self) -> None:
+        trainer, module, strategy = self.trainer, self.module, self.trainer.strategy
+        fitting = self.fn is TrainerFn.FITTING
+        module = trainer.precision_plugin.convert_module(module)
+        strategy.module_to_device(module)
+        self._layer_sync = trainer.resolution.layer_sync.make() if fitting and trainer.resolution.layer_sync else None
+        if self._layer_sync is not None:
+            module = self._layer_sync.apply(module)
+        if not fitting:
+            trainer.optimizers, trainer.lr_scheduler_configs, trainer.lightning_optimizers = [], [], []
+            trainer.model = module if strategy.capabilities.wraps_training else strategy.setup_module(module)
+            return
+        configured = trainer.dispatch.timed(module.configure_optimizers, module, "LightningModule", "configure_optimizers")()
+        steps_schedulers = overrides(module, "lr_scheduler_step", LightningModule)
+        trainer.optimizers, trainer.lr_scheduler_configs = read_configuration(configured, automatic=module.automatic_optimization, steps_schedulers=steps_schedulers)
+        if module.automatic_optimization and len(trainer.optimizers) > 1:
+            raise RuntimeError(
+                f"configure_optimizers returned {len(trainer.optimizers)} optimizers, which automatic optimization cannot order; set "
+                "self.automatic_optimization = False and step them yourself."
+            )
+        if strategy.capabilities.joint_setup:
+            trainer.model, trainer.optimizers = strategy.setup_module_and_optimizers(module, trainer.optimizers)
+        else:
+            trainer.model = strategy.setup_module(module)
+            trainer.optimizers = [strategy.setup_optimizer(optimizer) for optimizer in trainer.optimizers]
+        trainer.lightning_optimizers = [LightningOptimizer(optimizer, _step_by_hand(trainer), module) for optimizer in trainer.optimizers]
+
+    def _log_hyperparameters(self) -> None:
+        trainer = self.trainer
+        params: dict[str, Any] = {}
+        for owner in (self.datamodule, self.module):
+            if owner is None or not owner.logs_hparams:
+                continue
+            mine = {name: value for name, value in owner.hparams_initial.items() if not name.startswith("_")}
+            clash = [name for name in mine if name in params and _differs(params[name], mine[name])]
+            if clash:
+                raise MisconfigurationException(f"the module and the data module have different values for the hyperparameters {clash}; name them differently.")
+            params.update(mine)
+        if not trainer.enable_autolog_hparams or not trainer.is_global_zero or self.fn is not TrainerFn.FITTING:
+            return
+        for logger in trainer.loggers:
+            if params:
+                logger.log_hyperparams(params)
+            logger.log_graph(self.module)
+            logger.save()
+
+    # -- the loop --------------------------------------------------------------------------------------------------------
+
+    def _loop(self) -> Any:
+        trainer = self.trainer
+        if self.fn is TrainerFn.FITTING:
+            asleep = [name for name, part in self.module.named_modules() if not part.training]
+            if asleep:
+                rank_zero_warn(f"{len(asleep)} module(s) are in eval mode as fit begins, the first {asleep[0] or 'the whole model'!r}; they stay so.", PossibleUserWarning)
+            with torch.enable_grad():
+                return trainer.fit_loop.run()
+        if self.fn is TrainerFn.PREDICTING:
+            return Prediction(trainer, self.keep_predictions).run()
+        validating = self.fn is TrainerFn.VALIDATING
+        limit = trainer.limits.limit_val_batches if validating else trainer.limits.limit_test_batches
+        evaluation = Evaluation(trainer, STAGES[self.fn], limit)
+        return evaluation.run(progress=trainer.eval_progress["validate_loop" if validating else "test_loop"])
+
+    # -- after -----------------------------------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        trainer, module = self.trainer, self.module
+        self._leave_devices()
+        if self.fn is TrainerFn.FITTING:
+            trainer.dispatch.emit("on_fit_end")
+        self._tear_down()
+        for logger in trainer.loggers if trainer.is_global_zero else []:
+            logger.finalize("success")
+        if trainer.profiler is not None:
+            trainer.profiler.describe()
+            trainer.profiler.teardown(stage=self.fn.value)
+        trainer.state.status, trainer.state.stage = TrainerStatus.FINISHED, None
+        trainer.manager.hook.lx_run_ended(run=self)
+        trainer.take_ckpt_path(None)
+        del module
+
+    def _leave_devices(self) -> None:
+        """Brings the module back to the CPU, unwrapped and with plain layers."""
+        if getattr(self, "_layer_sync", None) is not None:
+            self._layer_sync.revert(self.module)
+        self.trainer.model = self.module
+        self.module.cpu()
+        self.trainer.precision_plugin.teardown()
+
+    def _tear_down(self) -> None:
+        trainer, module = self.trainer, self.module
+        if self.datamodule is not None:
+            self.datamodule.teardown(stage=self.fn)
+        for callback in trainer.callbacks:
+            callback.teardown(trainer, module, self.fn)
+        module.teardown(stage=self.fn)
+
+    def _fail(self, error: BaseException) -> None:
+        """Tells everybody, and lets them clean up; the error that ended the run stays the one that is raised."""
+        trainer = self.trainer
+        self.exception = error
+        trainer.state.status = TrainerStatus.INTERRUPTED
+        if trainer.lightning_module is not self.module or trainer.dispatch is None:
+            trainer.state.stage = None
+            return
+        told: list[Callable[[], Any]] = [
+            *(lambda callback=callback: callback.on_exception(trainer, self.module, error) for callback in trainer.callbacks),
+            *([lambda: self.datamodule.on_exception(error)] if self.datamodule is not None else []),
+            *(lambda logger=logger: logger.finalize("failed") for logger in (trainer.loggers if trainer.is_global_zero else [])),
+            self._tear_down,
+            lambda: trainer.manager.hook.lx_run_ended(run=self),
+        ]
+        for tell in told:
+            try:
+                tell()
+            except Exception as second:
+                rank_zero_warn(f"while the run was ended by {type(error).__name__}, something else failed: {type(second).__name__}: {second}")
+        trainer.state.stage = None
+        trainer.take_ckpt_path(None)
+
+
+def _module(model: Any, fn: TrainerFn) -> LightningModule:
+    if isinstance(model, LightningModule):
+        return model
+    original = getattr(model, "_orig_mod", None)  # what torch.compile wrapped; it has no other name
+    if isinstance(original, LightningModule):
+        return original
+    if model is None:
+        raise TypeError(f"trainer.{fn}() needs a model, since no model was fitted before: trainer.{fn}(model).")
+    raise TypeError(f"trainer.{fn}(model) takes a LightningModule, not {type(model).__module__}.{type(model).__qualname__}.")
+
+
+def _has_own(owner: Any, hook: str) -> bool:
+    base = LightningModule if isinstance(owner, LightningModule) else LightningDataModule
+    return overrides(owner, hook, base)
+
+
+def _differs(one: Any, other: Any) -> bool:
+    try:
+        return bool(one != other)
+    except (TypeError, ValueError, RuntimeError):  # arrays compare elementwise
+        return one is not other
+
+
+def _step_by_hand(trainer: Any) -> Callable[..., Any]:
+    """Steps an optimizer that a module holds outside of its step, through the precision alone."""
+    return lambda optimizer, closure, kwargs: trainer.precision_plugin.optimizer_step(optimizer, closure, **kwargs)
+
+
+@contextmanager
+def _on_sigterm(trainer: Any) -> Iterator[None]:
+    """While a run goes on, SIGTERM asks it to end at the next boundary; a handler that was there is called, too."""
+    trainer.received_sigterm = False
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+
+    def handle(signum: int, frame: Any) -> None:
+        trainer.received_sigterm = True
+        if trainer.fabric.launcher is not None:
+            trainer.fabric.launcher.kill(signum)
+        if callable(before):
+            before(signum, frame)
+
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class CheckpointSearch:
+    """What `ckpt_path` means: a path, `"best"`, `"last"`, or what an entry point takes without one."""
+
+    def __init__(self, trainer: Any, fn: TrainerFn, given_model: bool) -> None:
+        self._trainer, self._fn, self._given_model = trainer, fn, given_model
+
+    def find(self, asked: Any) -> Any:
+        """The path of the checkpoint to load, None for none; raises `ValueError` if `"best"` or the last fit has none."""
+        if asked is None:
+            return self._default()
+        if asked == "best":
+            return self._best()
+        if asked == "last":
+            return self._last()
+        return asked
+
+    def _default(self) -> Any:
+        if self._fn is TrainerFn.FITTING:
+            resumes = any(getattr(callback, "resumes_automatically", False) for callback in self._trainer.checkpoint_callbacks)
+            return self._last(quiet=True) if resumes else None
+        if self._given_model or self._trainer.ckpt_path:
+            return None
+        if not self._trainer.checkpoint_callbacks:
+            raise ValueError(f"trainer.{self._fn}() without a model evaluates the best checkpoint, and no callback writes checkpoints; pass the model.")
+        rank_zero_warn(f"trainer.{self._fn}(ckpt_path=None) was called without a model: the best checkpoint of the last fit is evaluated.")
+        return self._best()
+
+    def _best(self) -> Any:
+        callbacks = self._trainer.checkpoint_callbacks
+        if self._trainer.fast_dev_run:
+            raise ValueError("ckpt_path='best': fast_dev_run saves no checkpoint, so there is no best one.")
+        if not callbacks:
+            raise ValueError("ckpt_path='best': no callback writes checkpoints, so there is no best one; add 'model_checkpoint' to callbacks.")
+        if len(callbacks) > 1:
+            rank_zero_warn(f"ckpt_path='best': {len(callbacks)} callbacks write checkpoints; the first one decides, {type(callbacks[0]).__name__}.")
+        path = getattr(callbacks[0], "best_model_path", "")
+        if not path:
+            raise ValueError("ckpt_path='best': no checkpoint has been saved yet, so there is no best one; call fit first.")
+        return path
+
+    def _last(self, quiet: bool = False) -> Any:
+        found: set[str] = set()
+        for callback in self._trainer.checkpoint_callbacks:
+            search = getattr(callback, "find_last", None)
+            found |= set(search(self._trainer)) if search is not None else set()
+        if not found:
+            if not quiet:
+                rank_zero_warn("ckpt_path='last': there is no last checkpoint yet; the run starts from scratch.")
+            return None
+        return max(found, key=lambda path: Path(path).stat().st_mtime)
+
+
+def verdict_table(fn: TrainerFn, results: list[dict[str, float]]) -> str:
+    """The results of an evaluation as a table: a row for each metric, a column for each loader.
+
+    >>> print(verdict_table(TrainerFn.TESTING, [{"acc": 0.5}]))
+    test metric  value
+    -----------  -----
+    acc            0.5
+    """
+    names = list(dict.fromkeys(name.partition("/dataloader_idx_")[0] for row in results for name in row))
+    header = [f"{fn} metric", *(["value"] if len(results) == 1 else [f"loader {index}" for index in range(len(results))])]
+    rows = [[name, *(_cell(row, name, index) for index, row in enumerate(results))] for name in names]
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]).rstrip() for line in lines
+    )
+
+
+def _cell(row: dict[str, float], name: str, index: int) -> str:
+    value = row.get(name, row.get(f"{name}/dataloader_idx_{index}", math.nan))
+    return f"{value:.6g}"

@@ -1,0 +1,228 @@
+"""What Fabric hands back: modules, optimizers and loaders that know of their strategy and precision."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from lx.batch import move_to
+from lx.data.samplers import set_epoch
+from lx.interfaces.precision import Precision
+from lx.interfaces.strategy import Strategy
+
+STEP_METHODS = ("training_step", "validation_step", "test_step", "predict_step")
+
+
+def bind(method: Callable[..., Any], module: nn.Module, wrapped: nn.Module, precision: Precision) -> Callable[..., Any]:
+    """A method of a module as it must be called: through the strategy's wrapper, in the precision's forward context.
+
+    Where neither does anything this is the method itself, so that nothing is paid for.
+    """
+    bound = method if wrapped is module else through_forward(method, module, wrapped)
+    if type(precision).forward_context is Precision.forward_context:
+        return bound
+
+    def in_context(*args: Any, **kwargs: Any) -> Any:
+        with precision.forward_context():
+            return bound(*args, **kwargs)
+
+    return in_context
+
+
+def bind_step(trainer: Any, name: str) -> Callable[..., Any]:
+    """A step method as it must be called in this run: in the precision's context, through the wrapper where the strategy wraps it."""
+    module = trainer.lightning_module
+    training_only = trainer.strategy.capabilities.wraps_training and name != "training_step"
+    return bind(getattr(module, name), module, module if training_only else trainer.model, trainer.precision_plugin)
+
+
+def through_forward(method: Callable[..., Any], module: nn.Module, wrapped: nn.Module) -> Callable[..., Any]:
+    """Calls a method by way of `wrapped.forward`, since wrappers such as DDP prepare the backward pass only there."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        own = vars(module).get("forward")
+
+        def restore() -> None:
+            if own is None:
+                vars(module).pop("forward", None)
+            else:
+                module.forward = own
+
+        def instead(*inner_args: Any, **inner_kwargs: Any) -> Any:
+            restore()  # first: what the method itself calls is the module's own forward
+            return method(*inner_args, **inner_kwargs)
+
+        module.forward = instead
+        try:
+            return wrapped(*args, **kwargs)
+        finally:
+            restore()
+
+    return call
+
+
+class FabricModule(nn.Module):
+    """A module under a strategy and a precision; attributes that it lacks are those of the original, `.module`.
+
+    A step method of a LightningModule is called through the wrapper; of any other method, mark it with `mark_forward_method`.
+    """
+
+    def __init__(self, module: nn.Module, wrapped: nn.Module, strategy: Strategy, precision: Precision) -> None:
+        super().__init__()
+        self._original = module
+        self._wrapped = wrapped
+        self._strategy = strategy
+        self._precision = precision
+        self._forward_methods = {name for name in STEP_METHODS if hasattr(module, name)}
+
+    @property
+    def module(self) -> nn.Module:
+        """The original module."""
+        return self._original
+
+    @property
+    def wrapped(self) -> nn.Module:
+        """The module as the strategy wrapped it."""
+        return self._wrapped
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the wrapped module in this precision; inputs are converted, and outputs converted back."""
+        args, kwargs = self._precision.convert_input(args), self._precision.convert_input(kwargs)
+        with self._precision.forward_context():
+            return self._precision.convert_output(self._wrapped(*args, **kwargs))
+
+    def mark_forward_method(self, method: str | Callable[..., Any]) -> None:
+        """Has a method run through the wrapper, like `forward`; raises `ValueError` for forward itself, `AttributeError` for none."""
+        if not isinstance(method, str) and not callable(method):
+            raise TypeError(f"mark_forward_method takes a method or its name, not {method!r}.")
+        name = method if isinstance(method, str) else method.__name__
+        if name == "forward":
+            raise ValueError("forward is marked already.")
+        if not callable(getattr(self._original, name, None)):
+            raise AttributeError(f"{type(self._original).__name__} has no method {name!r} to mark.")
+        self._forward_methods.add(name)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """The original module's state, without the prefixes of wrappers."""
+        return self._original.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Loads into the original module."""
+        return self._original.load_state_dict(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            pass
+        original = super().__getattr__("_original")
+        value = getattr(original, name)
+        if name in self._forward_methods:
+            return bind(value, original, self._wrapped, self._precision)
+        if inspect.ismethod(value) and value.__self__ is original and self._wrapped is not original:
+            return self._guarded(value)
+        return value
+
+    def _guarded(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """Refuses a method that runs submodules past the wrapper, whose gradients would not be reduced."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            def refuse(module: nn.Module, inputs: Any) -> None:
+                raise RuntimeError(
+                    f"{method.__name__}() runs {type(module).__name__} past the strategy's wrapper; call forward, or mark it first: "
+                    f"model.mark_forward_method({method.__name__!r})."
+                )
+
+            handles = [child.register_forward_pre_hook(refuse) for child in self._original.modules() if child is not self._original]
+            try:
+                return method(*args, **kwargs)
+            finally:
+                for handle in handles:
+                    handle.remove()
+
+        return call
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_original" in self.__dict__.get("_modules", {}) and not name.startswith("_") and name != "training" and hasattr(self._original, name):
+            setattr(self._original, name, value)
+        else:
+            super().__setattr__(name, value)
+
+
+class FabricOptimizer:
+    """An optimizer that steps through precision and callbacks; it is an instance of the original's class, too."""
+
+    def __init__(self, optimizer: Optimizer, strategy: Strategy, precision: Precision, called: Callable[..., None]) -> None:
+        # Everything that the original holds is shared, so that isinstance and attribute access work as on the original.
+        self.__dict__.update({name: value for name, value in vars(optimizer).items() if name not in ("step", "state_dict")})
+        self.__class__ = type("Fabric" + type(optimizer).__name__, (type(self), type(optimizer)), {})
+        self._optimizer = optimizer
+        self._strategy = strategy
+        self._precision = precision
+        self._called = called
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The original optimizer."""
+        return self._optimizer
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Steps through the precision, then tells the callbacks `on_after_optimizer_step`."""
+        output = self._precision.optimizer_step(self._optimizer, closure)
+        self._called("on_after_optimizer_step", strategy=self._strategy, optimizer=self._optimizer)
+        return output
+
+    def state_dict(self) -> dict[str, Any]:
+        """The original's state."""
+        return self._optimizer.state_dict()
+
+
+class FabricDataLoader:
+    """A loader whose batches come on the device; `set_epoch` is called on samplers that have it, at each iteration."""
+
+    def __init__(self, loader: Any, device: torch.device | None, non_blocking: bool = False) -> None:
+        self.__dict__.update(vars(loader))
+        self._loader = loader
+        self._device = device
+        self._non_blocking = non_blocking
+        self._epoch = 0
+
+    @property
+    def loader(self) -> Any:
+        """The original loader."""
+        return self._loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        set_epoch(self._loader, self._epoch)
+        self._epoch += 1
+        for batch in self._loader:
+            yield batch if self._device is None else move_to(batch, self._device, self._non_blocking)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_loader"], name)
+
+
+def unwrap(obj: Any) -> Any:
+    """What Fabric wrapped; anything else as it is."""
+    if isinstance(obj, FabricModule):
+        return obj.module
+    if isinstance(obj, FabricOptimizer):
+        return obj.optimizer
+    return obj.loader if isinstance(obj, FabricDataLoader) else obj
+
+
+def is_wrapped(obj: Any) -> bool:
+    """Whether an object came out of `Fabric.setup` or one of its kind.
+
+    >>> is_wrapped(nn.Linear(1, 1))
+    False
+    """
+    return isinstance(obj, FabricModule | FabricOptimizer | FabricDataLoader)
+
+
