@@ -234,7 +234,7 @@ def test_a_malformed_string_is_told_before_anything_is_looked_up(shapes: KindReg
     with pytest.raises(ComponentStringError):
         shapes.find("circle(")
     with pytest.raises(ComponentStringError):
-        shapes.get(5)  # type: ignore[arg-type]
+        shapes.get(5)
 
 
 def test_roles_rank(registry: Registry, shapes: KindRegistry) -> None:
