@@ -280,19 +280,47 @@ def test_hyperparameters_of_an_earlier_run_are_kept(tmp_path):
 class Net(torch.nn.Module):
     def __init__(self, example=None):
         super().__init__()
-        self.layer = torch.nn.Linear(4, 2)
+        self.layer = torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.BatchNorm1d(2), torch.nn.Dropout())
+        self.scale = torch.nn.Parameter(torch.ones(2))
+        self.register_buffer("shift", torch.zeros(2))
         if example is not None:
             self.example_input_array = example
 
-    def forward(self, x):
-        return self.layer(x)
+    @property
+    def early(self):
+        raise RuntimeError("this property has no value yet")
+
+    def forward(self, x, y=None):
+        return self.layer(x if y is None else x + y) * self.scale + self.shift
 
 
-def test_the_graph_of_a_model(tmp_path):
+X = torch.ones(3, 4)
+
+
+@pytest.mark.parametrize("example", [X, (X, X), {"y": X, "x": X}])
+def test_the_graph_of_a_model(tmp_path, example):
     logger = TensorBoardLogger(tmp_path, log_graph=True)
-    logger.log_graph(Net(torch.zeros(1, 4)))
+    model = Net(example)
+    model.layer[2].eval()
+    state, modes = {name: value.clone() for name, value in model.state_dict().items()}, [module.training for module in model.modules()]
+    logger.log_graph(model)
     logger.finalize("success")
-    assert load(logger.log_dir).Tags()["graph"]
+    accumulator = load(logger.log_dir)
+    assert accumulator.Tags()["graph"]
+    scopes = [node.name for node in accumulator.Graph().node]
+    assert {"Net/scale/scale", "Net/shift/shift"} < set(scopes)
+    assert any(scope.startswith("Net/Sequential[layer]/Linear[0]/") for scope in scopes), scopes
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert model(X).requires_grad
+
+
+def test_a_model_that_cannot_be_traced_is_a_warning(tmp_path, capsys):
+    logger = TensorBoardLogger(tmp_path, log_graph=True)
+    with pytest.warns(UserWarning, match=r"Net cannot be traced.*shapes cannot be multiplied"):
+        logger.log_graph(Net(), torch.ones(2, 3))
+    logger.finalize("success")
+    capsys.readouterr()
 
 
 def test_no_graph_unless_asked(tmp_path):

@@ -158,7 +158,8 @@ class TensorBoardLogger(Logger):
     def log_graph(self, model: Any, input_array: Any = None) -> None:
         """Writes the graph of a model with `log_graph=True`; called on rank 0, does nothing elsewhere.
 
-        `input_array` is what the model is traced with, `model.example_input_array` if None; without either it warns.
+        `input_array` (a tensor, a tuple of positional or a dict of keyword arguments) is what the model is traced with,
+        `model.example_input_array` if None. Without either, and where the model cannot be traced, it warns.
         """
         if rank_zero_only.rank or not self._log_graph:
             return
@@ -169,9 +170,12 @@ class TensorBoardLogger(Logger):
                 stacklevel=2,
             )
             return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit.trace, which is add_graph's choice and not the user's
-            self.experiment.add_graph(model, inputs)
+        from lx_plugin_tensorboard.graph import add_graph  # noqa: PLC0415 -- only with log_graph
+
+        try:
+            add_graph(self.experiment, model, inputs)
+        except Exception as error:
+            warnings.warn(f"log_graph=True: {type(model).__name__} cannot be traced, so its graph is not logged: {error!r}", stacklevel=2)
 
     def finalize(self, status: str) -> None:
         """Ends the run in the HPARAMS tab, and closes the file; what is logged later opens it, or another one, again."""

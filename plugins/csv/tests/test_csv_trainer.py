@@ -1,0 +1,84 @@
+import csv
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from lx import LightningModule, Trainer
+from lx_plugin_csv.logger import CSVLogger
+
+
+class Net(LightningModule):
+    def __init__(self, width=3, fail_at=None):
+        super().__init__()
+        self.save_hyperparameters()
+        self.layer = torch.nn.Linear(width, 1)
+
+    def training_step(self, batch, batch_idx):
+        if self.hparams.fail_at == self.trainer.global_step:
+            raise ZeroDivisionError
+        loss = self.layer(batch).mean()
+        self.log("loss", loss, on_step=True, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", self.layer(batch).mean())
+
+    def test_step(self, batch, batch_idx):
+        self.log("test_loss", self.layer(batch).mean())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+LOADER = torch.utils.data.DataLoader(torch.ones(8, 3), batch_size=2)
+
+
+def trainer(folder, **arguments):
+    options = {"accelerator": "cpu", "default_root_dir": folder, "max_epochs": 2, "log_every_n_steps": 2}
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False, "num_sanity_val_steps": 0}
+    return Trainer(**options, **quiet, **arguments)
+
+
+def rows(folder):
+    with open(os.path.join(folder, "metrics.csv"), newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_it_is_the_default_logger_and_a_trainer_alone_writes_nothing(tmp_path):
+    made = trainer(tmp_path)
+    assert isinstance(made.logger, CSVLogger)
+    assert made.log_dir == str(tmp_path / "lightning_logs" / "version_0")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("logger", ["csv", "csv(flush_logs_every_n_steps=1)"])
+def test_what_a_fit_and_a_test_leave(tmp_path, logger):
+    made, model = trainer(tmp_path, logger=logger), Net()
+    made.fit(model, LOADER, LOADER)
+    made.test(model, LOADER, verbose=False)
+    assert sorted(os.listdir(made.log_dir)) == ["hparams.yaml", "metrics.csv"]
+    found = [
+        (int(row["step"]), sorted(name for name, value in row.items() if value and name not in ("step", "epoch")))
+        for row in rows(made.log_dir)
+    ]
+    epochs = [[(2 * n + 1, ["loss_step"]) for n in (2 * epoch, 2 * epoch + 1)] for epoch in range(2)]
+    ends = [[(4 * epoch + 3, ["val_loss"]), (4 * epoch + 3, ["loss_epoch"])] for epoch in range(2)]
+    assert found == [*epochs[0], *ends[0], *epochs[1], *ends[1], (8, ["test_loss"])]
+    assert Path(made.log_dir, "hparams.yaml").read_text("utf-8") == "width: 3\nfail_at: null\n"
+
+
+def test_each_run_has_a_version_of_its_own(tmp_path):
+    for number in range(3):
+        made = trainer(tmp_path)
+        made.fit(Net(), LOADER, LOADER)
+        assert made.log_dir == str(tmp_path / "lightning_logs" / f"version_{number}")
+        assert len(rows(made.log_dir)) == 8
+
+
+def test_a_run_that_fails_keeps_its_rows(tmp_path):
+    made = trainer(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        made.fit(Net(fail_at=5), LOADER, LOADER)
+    assert [row["step"] for row in rows(made.log_dir)] == ["1", "3", "3", "3"]
