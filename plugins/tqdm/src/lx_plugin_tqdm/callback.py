@@ -1,5 +1,6 @@
 """The progress bar that tqdm draws."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -8,14 +9,20 @@ from typing import Any, ClassVar
 from lx.interfaces.progress_bar import ProgressBar
 from lx.kernel.errors import MisconfigurationException
 from lx.rank_zero import rank_zero_only
-from lx_plugin_tqdm.line import SECONDS_BETWEEN_DRAWS, SECONDS_BETWEEN_LOG_LINES, Line, Nowhere, Pace, bar_class, effective_rate, is_live
+from lx_plugin_tqdm.line import Line, Nowhere, Pace, bar_class, effective_rate, is_live
+
+SECONDS_BETWEEN_DRAWS = 0.1
+SECONDS_BETWEEN_LOG_LINES = 60.0
+SECONDS_BETWEEN_VALIDATIONS = 1.0
+"""A validation so soon after another is shown when it is time to draw, and not already when it begins."""
+
 
 
 class TQDMProgressBar(ProgressBar):
     """A bar for the epoch, and one under it while validating; sanity check, validate, test and predict have theirs.
 
     `refresh_rate` is the number of batches between two refreshes; 0 disables the bar. However small it is, the bar is drawn at most ten
-    times a second, and always when an epoch or a validation ends; metrics are read from the device when the bar is drawn and at no other
+    times a second, and always when an epoch ends; metrics are read from the device when the bar is drawn and at no other
     time. The environment variable `TQDM_MINITERS` raises the rate. `process_position` moves the bar down by that many pairs of lines,
     for several programs in one terminal. With `leave=True` every finished epoch leaves its line, otherwise the last one does.
 
@@ -56,6 +63,7 @@ class TQDMProgressBar(ProgressBar):
         self._eval: Line | None = None
         self._eval_description = ""
         self._loader = 0
+        self._validated = -math.inf
         self._pace = Pace(SECONDS_BETWEEN_DRAWS)
 
     @property
@@ -129,11 +137,15 @@ class TQDMProgressBar(ProgressBar):
         """Starts the epoch's bar."""
         if self.is_disabled:
             return
-        if self._train is None:
-            self._train = self._line(self.init_train_tqdm())
         last = trainer.max_epochs
         of = f"/{last - 1}" if last is not None and last > 0 else ""
-        self._train.restart(self.total_train_batches, f"{self.train_description} {trainer.current_epoch}{of}", self.ENDLESS_FORMAT)
+        description = f"{self.train_description} {trainer.current_epoch}{of}"
+        if self._train is None:
+            self._train = self._line(self.init_train_tqdm)
+            self._train.restart(self.total_train_batches, description)
+            self._train.refresh()
+        else:
+            self._train.restart(self.total_train_batches, description)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Draws the bar if `refresh_rate` batches and a tenth of a second have passed, and otherwise returns at once."""
@@ -147,17 +159,20 @@ class TQDMProgressBar(ProgressBar):
         """Draws the finished epoch; with `leave=True` its line stays, and the next epoch gets another."""
         if self._train is not None:
             self._train.draw(self.get_metrics(trainer, pl_module))
+            self._train.pause()
             if self.leave:
                 self._close(leave=True)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Leaves the line of the last epoch."""
+        if self._train is not None:
+            self._train.resume()
         self._close(leave=True)
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """Opens the bar of the sanity check or of the validation."""
         if self._train is not None:
-            self._train.refresh(self.get_metrics(trainer, pl_module) if self._live else None)
+            self._train.pause()
         if trainer.sanity_checking:
             self._open(self.sanity_check_description, self.init_sanity_tqdm)
         else:
@@ -173,15 +188,14 @@ class TQDMProgressBar(ProgressBar):
                 self._next_loader(line, dataloader_idx)
             line.done = done = batch_idx + 1
             if done >= line.next and line.due():
-                line.draw()
+                self._draw_eval()
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Closes the validation's bar, and shows what it logged beside the epoch's."""
+        """Closes the validation's bar; what it logged is shown beside the epoch's when that is drawn next."""
         self._finish(leave=self._train is None and not trainer.sanity_checking)
         if self._train is not None:
-            self._train.bar.unpause()  # time and speed are of training alone
-            if self._live:
-                self._train.refresh(self.get_metrics(trainer, pl_module))
+            self._train.resume()
+            self._validated = self.clock()
 
     def on_test_start(self, trainer: Any, pl_module: Any) -> None:
         """Opens the bar of the test."""
@@ -222,25 +236,33 @@ class TQDMProgressBar(ProgressBar):
             delay=1e-9,  # not drawn before the number of batches is known
         )
 
-    def _line(self, bar: Any) -> Line:
-        return Line(bar, self.refresh_rate, self._pace, None if self._live else sys.stdout)
+    def _line(self, init: Callable[[], Any]) -> Line:
+        return Line(init, self.ENDLESS_FORMAT, self.refresh_rate, self._pace, None if self._live else sys.stdout)
 
     def _open(self, description: str, init: Callable[[], Any]) -> None:
         if self.is_disabled:
             return
-        self._eval = self._line(init())
+        self._eval = self._line(init)
         self._eval_description = description
         self._next_loader(self._eval, 0)
+        if self._live and (self._train is None or self.clock() - self._validated > SECONDS_BETWEEN_VALIDATIONS or self._pace.wait() <= 0):
+            self._draw_eval()
 
     def _next_loader(self, line: Line, dataloader_idx: int) -> None:
         self._loader = dataloader_idx
         many = len(self.trainer.num_eval_batches) > 1
         description = f"{self._eval_description} DataLoader {dataloader_idx}" if many else self._eval_description
-        line.restart(self.total_eval_batches(dataloader_idx), description, self.ENDLESS_FORMAT)
+        line.restart(self.total_eval_batches(dataloader_idx), description)
+
+    def _draw_eval(self) -> None:
+        if self._train is not None and self._live and self._train.shown < self._train.done:
+            self._train.refresh(self.get_metrics(self.trainer, self.trainer.lightning_module))
+        if self._eval is not None:
+            self._eval.draw()
 
     def _finish(self, leave: bool) -> None:
         if self._eval is not None:
-            if leave or self._live:
+            if leave:
                 self._eval.draw()
             self._eval.close(leave)
             self._eval = None

@@ -9,50 +9,85 @@ from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm.utils import disp_len, disp_trim  # type: ignore[import-untyped]
 
 SECONDS_BETWEEN_DRAWS = 0.1
 SECONDS_BETWEEN_LOG_LINES = 60.0
-SHARE_OF_TIME = 0.02
+LONGEST_LOOK = 0.1
+"""How many seconds a line looks ahead, at the speed of its last batches, before it looks at the clock again."""
+
+SHARE_OF_TIME = 0.005
 """How much of the time may go into drawing: a slow terminal slows the bar, not the training."""
 
 COLAB_RATE = 20
 """What a refresh rate of 1 becomes on Colab, whose pages cannot keep up with more."""
 
+SHORTEST_BAR = 8
+ECHO = 2
+"""Columns left free for the `^C` of an interrupt, which would wrap to the next line and leave the bar there twice."""
+
 
 class Tqdm(tqdm):  # type: ignore[misc]
-    """A bar without the thread by which tqdm redraws bars behind the program's back."""
+    """A bar that fits its terminal, without the thread by which tqdm redraws bars behind the program's back."""
 
     monitor_interval = 0
+    quiet = False
+
+    def reset(self, total: float | None = None) -> None:
+        """Begins again at 0; unlike tqdm's it does not draw, since the next update does."""
+        self.quiet = True
+        super().reset(total)
+        self.total = total
+        self.quiet = False
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        """Draws the bar."""
+        return not self.quiet and bool(super().display(msg, pos))
+
+    @staticmethod
+    def format_meter(  # type: ignore[no-untyped-def]
+        n, total, elapsed, ncols=None, *args: Any, bar_format: str | None = None, **kwargs: Any
+    ) -> str:
+        """The line; where the graphic would be a stub, it goes, and then the metrics that do not fit do."""
+        if not ncols or not bar_format or "{bar}" not in bar_format:
+            text = tqdm.format_meter(n, total, elapsed, None, *args, bar_format=bar_format, **kwargs)
+            return text if not ncols else cut(text, ncols - ECHO)
+        bare = tqdm.format_meter(n, total, elapsed, None, *args, bar_format=bar_format.replace("{bar}|", ""), **kwargs)
+        if disp_len(bare) + SHORTEST_BAR > ncols - ECHO:
+            return cut(bare, ncols - ECHO)
+        return tqdm.format_meter(n, total, elapsed, ncols - ECHO, *args, bar_format=bar_format, **kwargs)  # type: ignore[no-any-return]
 
 
 class Pace:
     """Says whether it is time to draw again; the lines of a progress bar share one.
 
-    >>> pace = Pace(0.1, clock=iter([0.0, 1.0, 1.5, 20.0, 30.0]).__next__)
-    >>> pace.due()
+    >>> pace = Pace(0.1, clock=iter([0.0, 1.0, 1.0, 1.1, 19.1, 30.0]).__next__)
+    >>> pace.wait() <= 0
     True
-    >>> with pace:  # from 1.0 to 1.5, which may then be 2% of the time
+    >>> with pace:  # from 1.0 to 1.1, which may then be 0.5% of the time
     ...     pass
-    >>> pace.due(), pace.due()
-    (False, True)
+    >>> round(pace.wait(), 6), pace.wait() <= 0
+    (2.0, True)
     """
 
     def __init__(self, interval: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.interval = interval
         self.clock = clock
-        self._next = -math.inf
+        self.now = clock()
+        self._next = self.now + interval
         self._began = 0.0
 
-    def due(self) -> bool:
-        """Whether enough time has passed."""
-        return self.clock() >= self._next
+    def wait(self) -> float:
+        """The seconds until it is time, not above 0 when it is; `now` is when this was asked."""
+        self.now = self.clock()
+        return self._next - self.now
 
     def __enter__(self) -> None:
         self._began = self.clock()
 
     def __exit__(self, *exc_info: object) -> None:
-        now = self.clock()
-        self._next = now + max(self.interval, (now - self._began) / SHARE_OF_TIME)
+        ended = self.clock()
+        self._next = ended + max(self.interval, (ended - self._began) / SHARE_OF_TIME)
 
 
 class Nowhere(io.TextIOBase):
@@ -64,45 +99,55 @@ class Nowhere(io.TextIOBase):
 
 
 class Line:
-    """A tqdm bar, how many batches are done, and from which batch on it may be drawn again.
+    """A tqdm bar that is made when it is first drawn, how many batches are done, and from which batch on it may be drawn again.
 
     `done` and `next` are plain fields, because they are written and compared at every batch. On a terminal the bar is drawn in place;
-    elsewhere `log` is a stream, and to draw is to print a line there.
+    elsewhere `log` is a stream, and to draw is to print a line there. Its time is that of its batches: a pause does not count.
     """
 
-    __slots__ = ("bar", "done", "log", "next", "pace", "rate")
-
-    def __init__(self, bar: Any, rate: int, pace: Pace, log: TextIO | None) -> None:
-        self.bar = bar
+    def __init__(self, make: Callable[[], Any], endless_format: str, rate: int, pace: Pace, log: TextIO | None) -> None:
+        self.make = make
+        self.endless_format = endless_format
         self.rate = rate
         self.pace = pace
         self.log = log
-        self.done = 0
-        self.next = rate
+        self.bar: Any = None
+        self.restart(math.inf, "")
+
+    def restart(self, total: float, description: str) -> None:
+        """Begins again at 0 of `total` (`inf`: not known) batches."""
+        self.total = total
+        self.description = description
+        self.done = self.shown = self._asked_at = 0
+        self.next = self.rate
+        self._began = self._asked_when = self._paused = self.pace.clock()
+        self._fresh = True
 
     def due(self) -> bool:
-        """Whether to draw now, `done` having come to `next`; sets the next batch to ask at, a multiple of the rate."""
-        self.next = self.done - self.done % self.rate + self.rate
-        return self.pace.due()
+        """Whether to draw now, `done` having come to `next`; sets `next`, a multiple of the rate.
 
-    def restart(self, total: float, description: str, endless_format: str) -> None:
-        """Begins again at 0 of `total` (`inf`: not known) batches."""
-        bar = self.bar
-        self.done, self.next = 0, self.rate
-        bar.set_description_str(description, refresh=False)
-        if math.isinf(total):
-            bar.bar_format = endless_format
-        with self.pace:
-            bar.reset(None if math.isinf(total) else int(total))
+        Looking at the clock costs more than all else here, so it is not done at every batch, but again when, at the speed of the last
+        batches, half of the waiting time has passed.
+        """
+        wait = self.pace.wait()
+        passed = self.pace.now - self._asked_when
+        batches = 1
+        if wait > 0 and passed > 0:
+            batches += int((self.done - self._asked_at) / passed * min(wait, LONGEST_LOOK) / 2)
+        self._asked_at, self._asked_when = self.done, self.pace.now
+        self.next = (self.done + batches - 1) // self.rate * self.rate + self.rate
+        return wait <= 0
 
     def refresh(self, metrics: Mapping[str, Any] | None = None) -> None:
         """Shows `done` on the terminal, and the metrics if they are given."""
-        bar = self.bar
-        if metrics is not None:
-            bar.set_postfix_str(", ".join(f"{name}={short(value)}" for name, value in metrics.items()), refresh=False)
         with self.pace:
+            bar = self._begun()
+            if metrics is not None:
+                ordered = sorted(metrics, key=lambda name: name == "v_num")  # last, so that it is the first to go where all do not fit
+                bar.set_postfix_str(", ".join(f"{name}={short(metrics[name])}" for name in ordered), refresh=False)
             if not bar.update(self.done - bar.n):
                 bar.refresh()
+        self.shown = self.done
 
     def draw(self, metrics: Mapping[str, Any] | None = None) -> None:
         """Refreshes, and prints a line where there is no terminal."""
@@ -110,11 +155,51 @@ class Line:
         if self.log is not None:
             print(self.bar, file=self.log, flush=True)
 
+    def pause(self) -> None:
+        """Stops the line's time."""
+        self._paused = self.pace.clock()
+
+    def resume(self) -> None:
+        """Lets it go on, from where it stood at `pause`."""
+        passed = self.pace.clock() - self._paused
+        if self._fresh:
+            self._began += passed
+        else:
+            self._shift(passed)
+
     def close(self, leave: bool) -> None:
         """Leaves the line as it is and goes to the next one, or wipes it."""
-        self.bar.unpause()  # what has happened since it was drawn last, such as writing a checkpoint, does not count as slow batches
-        self.bar.leave = leave
-        self.bar.close()
+        if self.bar is not None:
+            self.bar.leave = leave
+            self.bar.close()
+
+    def _begun(self) -> Any:
+        if self.bar is None:
+            self.bar = self.make()
+        if self._fresh:
+            self._fresh = False
+            self.bar.set_description_str(self.description, refresh=False)
+            if math.isinf(self.total):
+                self.bar.bar_format = self.endless_format
+            self.bar.reset(None if math.isinf(self.total) else int(self.total))
+            self._shift(self._began - self.pace.clock())
+        return self.bar
+
+    def _shift(self, seconds: float) -> None:
+        self.bar.start_t += seconds
+        self.bar.last_print_t += seconds
+
+
+def cut(text: str, width: int) -> str:
+    """The text, shortened at a comma if it is too wide.
+
+    >>> cut("Epoch 0:  60%| 30/50 [00:00<00:00, loss=0.256, accuracy=0.712]", 53)
+    'Epoch 0:  60%| 30/50 [00:00<00:00, loss=0.256, ...]'
+    """
+    if disp_len(text) <= width:
+        return text
+    kept: str = disp_trim(text, max(width - len(", ...]"), 1))
+    return kept.rpartition(", ")[0] + ", ...]" if ", " in kept else disp_trim(text, width)
 
 
 def bar_class() -> type[Any]:
