@@ -85,14 +85,14 @@ class MixedPrecision(Precision):
         """The output with its floating-point tensors in the default dtype."""
         return map_tensors(_to_default, data)
 
-    def backward(self, tensor: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Runs backward from the loss, scaled in `16-mixed`."""
-        if self.scaler is not None:
-            if self._stepped:
-                self._update_scale()
-            self._backwards += 1
-            tensor = self.scaler.scale(tensor)
-        tensor.backward(*args, **kwargs)
+    def scale_loss(self, loss: Tensor) -> Tensor:
+        """The loss multiplied by the scale, in `16-mixed`; called once for each backward."""
+        if self.scaler is None:
+            return loss
+        if self._stepped:
+            self._update_scale()
+        self._backwards += 1
+        return self.scaler.scale(loss)
 
     def unscale_gradients(self, optimizer: Optimizer) -> None:
         """Divides the gradients by the scale of the loss, once after each backward, however often it is called."""

@@ -18,6 +18,7 @@ LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How a file of an older torch begins: five pickles, of which this is the first, then the bytes of the tensors."""
 
 CHUNK = 1 << 20
+MARKED_AS_FOLDER = 0x10
 
 
 def check_whole(path: Path) -> None:
@@ -41,27 +42,26 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
             for record in records:
-                if record.CRC:  # 0 where checksums were switched off (torch.serialization.set_crc32_options)
-                    _read_through(archive, record)
-    except zipfile.BadZipFile as error:
-        ends_early = "not a zip file" in str(error)
-        raise _corrupt(
-            path, "its end is missing or damaged" if ends_early else f"its content and its checksums differ ({error})"
-        ) from error
+                _check_record(archive, record)
     except OSError as error:
         if error.errno not in (None, errno.EINVAL):  # an offset that makes no sense is one thing, a failing disk another
             raise
         raise _corrupt(path, "its table of contents is damaged") from error
     except Exception as error:  # what damage does to the archive's own fields shows in many ways
-        raise _corrupt(path, f"its table of contents is damaged ({error})") from error
+        reasons = {"CRC": "its content and its checksums differ", "not a zip file": "its end is missing or damaged"}
+        reason = next((reason for sign, reason in reasons.items() if sign in str(error)), "its table of contents is damaged")
+        raise _corrupt(path, f"{reason} ({error})") from error
     if not any(record.filename.endswith("/data.pkl") for record in records):
         raise _corrupt(path, "it is a zip archive without the record data.pkl")
 
 
-def _read_through(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> None:
-    with archive.open(record) as file:
-        while file.read(CHUNK):
-            pass
+def _check_record(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> None:
+    if record.external_attr & MARKED_AS_FOLDER:
+        raise zipfile.BadZipFile(f"{record.filename} is marked as a folder")  # which torch reads as whatever is in memory
+    if record.CRC:  # 0 where checksums were switched off (torch.serialization.set_crc32_options)
+        with archive.open(record) as file:
+            while file.read(CHUNK):
+                pass
 
 
 def _check_pickles(path: Path) -> None:
@@ -78,7 +78,9 @@ def explained(error: Exception, path: Path) -> Exception:
     """The exception to raise for one that `torch.load` raised on a file that `check_whole` passed."""
     if isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error):
         return CheckpointError(_refusal(error, path))
-    if isinstance(error, EOFError | IndexError | KeyError | ValueError) or re.search("PytorchStreamReader|unexpected EOF", str(error)):
+    if isinstance(error, EOFError | IndexError | KeyError | ValueError) or re.search(
+        "PytorchStreamReader|inline_container|unexpected EOF", str(error)
+    ):
         return _corrupt(path, str(error).partition("\n")[0])
     error.add_note(f"This happened while the checkpoint {str(path)!r} was read.")
     return error

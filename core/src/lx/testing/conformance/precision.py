@@ -74,7 +74,7 @@ class PrecisionConformance(Conformance):
     def test_learns(self, built: Precision) -> None:
         precision = self.connected(built)
         model = self.model(precision)
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         losses = [self.step(precision, model, optimizer).item() for _ in range(60)]
         assert losses[-1] < 0.5 * losses[0], f"the loss went from {losses[0]} to {losses[-1]} only"
         assert all(parameter.isfinite().all() for parameter in model.parameters())
