@@ -57,6 +57,9 @@ class FitLoop:
         if self.num_training_batches == 0:
             rank_zero_info("fit ends at once: there are no training batches.")
             return
+        if self.validates_in_this_epoch():
+            assert self.validation is not None
+            self.validation.load_data()
         self.epoch_loop = TrainEpoch(trainer, self)
         trainer.log.begin_stage(trainer.train_meters, training=True)
         trainer.dispatch.emit("on_train_start")
