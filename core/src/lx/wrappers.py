@@ -92,7 +92,8 @@ class FabricModule(nn.Module):
         """Runs the wrapped module in this precision; inputs are converted, and outputs converted back."""
         args, kwargs = self._precision.convert_input(args), self._precision.convert_input(kwargs)
         with self._precision.forward_context():
-            return self._precision.convert_output(self._wrapped(*args, **kwargs))
+            output = self._wrapped(*args, **kwargs)
+        return self._precision.convert_output(output)  # behind the context, which may have made another dtype the default
 
     def mark_forward_method(self, method: str | Callable[..., Any]) -> None:
         """Has a method run through the wrapper, like `forward`; raises `ValueError` for forward itself, `AttributeError` for none."""
