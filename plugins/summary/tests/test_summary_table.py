@@ -26,7 +26,7 @@ class Precision:
 
 
 def trainer_of(rank: int = 0) -> SimpleNamespace:
-    return SimpleNamespace(is_global_zero=rank == 0, precision=Precision())
+    return SimpleNamespace(is_global_zero=rank == 0, precision_plugin=Precision())
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_only_rank_zero_prints(model, capsys):
     trainer = trainer_of(rank=1)
     ModelSummary().on_fit_start(trainer, model)
     assert capsys.readouterr().out == ""
-    assert trainer.precision.entered == 1, "a sharded model needs every rank in its forward"
+    assert trainer.precision_plugin.entered == 1, "a sharded model needs every rank in its forward"
 
 
 def test_example_goes_through_the_precision(model, capsys):

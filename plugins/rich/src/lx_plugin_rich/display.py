@@ -84,7 +84,8 @@ class SpeedColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """The text."""
-        return Text(f"{task.fields.get('batches_per_second') or 0.0:.2f}it/s", style=self.style)
+        speed = task.fields.get("batches_per_second")
+        return Text(f"{speed:.2f}it/s" if speed else "?it/s", style=self.style)
 
 
 class MetricsColumn(ProgressColumn):

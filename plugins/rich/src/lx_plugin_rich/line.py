@@ -67,7 +67,7 @@ class Line:
         """Begins again at 0 of `total` (`inf`: not known) batches."""
         self.total = total
         self.description = description
-        self.done = self.shown = self._asked_at = self._counted = 0
+        self.done = self.shown = self._asked_at = self._counted = self._initial = 0
         self.next = self.rate
         self.seconds = self.speed = 0.0
         self._since = self._asked_when = self._paused = self.pace.clock()
@@ -78,6 +78,8 @@ class Line:
         Looking at the clock costs more than all else here, so it is not done at every batch, but again when, at the speed of the last
         batches, half of the waiting time has passed.
         """
+        if self.done > self.next:
+            self._resume_at(self.done - 1)
         wait = self.pace.wait()
         passed = self.pace.now - self._asked_when
         batches = 1
@@ -95,7 +97,7 @@ class Line:
             return
         self.seconds += passed
         latest = batches / passed
-        self.speed = SMOOTHING * latest + (1 - SMOOTHING) * self.speed if self._counted else latest
+        self.speed = SMOOTHING * latest + (1 - SMOOTHING) * self.speed if self.speed else latest
         self._since, self._counted = now, self.done
 
     def pause(self) -> None:
@@ -110,7 +112,11 @@ class Line:
     def finish(self) -> None:
         """Makes the speed that of all batches."""
         self.count()
-        self.speed = self.done / self.seconds if self.seconds else 0.0
+        self.speed = (self.done - self._initial) / self.seconds if self.seconds else 0.0
+
+    def _resume_at(self, batches: int) -> None:
+        """An epoch that is resumed midway has batches that were done in another run, and at no time of this one."""
+        self._initial = self._counted = self._asked_at = batches
 
     def text(self) -> str:
         """The line as it is printed where there is no terminal."""

@@ -4,9 +4,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lx.interfaces.callback import Callback
 from lx.summary import NUMERIC, ModelSummary, totals_rows
+
+WIDTH_OF_A_LOG = 200
 
 
 class RichModelSummary(Callback):
@@ -38,8 +41,8 @@ class RichModelSummary(Callback):
         summary = ModelSummary(
             pl_module,
             max_depth=self.max_depth,
-            example_input=None if example is None else trainer.precision.convert_input(example),
-            context=trainer.precision.forward_context(),
+            example_input=None if example is None else trainer.precision_plugin.convert_input(example),
+            context=trainer.precision_plugin.forward_context(),
         )
         if not trainer.is_global_zero:
             return
@@ -73,12 +76,15 @@ class RichModelSummary(Callback):
         table = Table(**{"header_style": "bold magenta", **summarize_kwargs})
         for heading, _ in summary_data:
             style = "dim" if heading == " " else None
-            table.add_column(heading, justify="right" if heading in NUMERIC else "left", style=style, overflow="fold")
+            counts = heading in NUMERIC
+            short = counts or heading == "Mode"
+            table.add_column(heading, justify="right" if counts else "left", style=style, overflow="fold", no_wrap=short)
         for row in zip(*(cells for _, cells in summary_data), strict=True):
-            table.add_row(*row)
-        totals = Table.grid(padding=(0, 2))
-        totals.add_column(justify="right", style="bold")
-        totals.add_column()
-        for value, what in totals_rows(total_parameters, trainable_parameters, model_size, total_training_modes, total_flops):
-            totals.add_row(value, what)
-        console.print(table, totals, sep="\n")
+            if row[0] or table.row_count:  # with max_depth=0 there is no layer to show, and no table
+                table.add_row(*row)
+        totals = totals_rows(total_parameters, trainable_parameters, model_size, total_training_modes, total_flops)
+        width = max(len(value) for value, _ in totals)
+        lines = [Text.assemble((f"{value:>{width}}", "bold"), f"  {what}") for value, what in totals]
+        if not console.is_terminal and not console.is_jupyter:
+            console.width = max(console.width, WIDTH_OF_A_LOG)  # where there is no terminal, rich believes in one of 80 columns
+        console.print(*([table] if table.row_count else []), *lines, sep="\n")

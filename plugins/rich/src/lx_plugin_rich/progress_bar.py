@@ -11,7 +11,6 @@ from rich.text import Text
 
 from lx.interfaces.progress_bar import ProgressBar
 from lx.kernel.errors import MisconfigurationException
-from lx.rank_zero import rank_zero_only
 from lx_plugin_rich.display import Display, MetricsColumn, RichProgressBarTheme, standard_columns
 from lx_plugin_rich.line import Line, Pace
 
@@ -86,8 +85,8 @@ class RichProgressBar(ProgressBar):
         return not self.is_enabled
 
     def listens_to(self, event: str) -> bool:
-        """A disabled bar, and one on another rank than 0, listens to `setup` alone, and so costs nothing per batch."""
-        return super().listens_to(event) and (event == "setup" or (self.is_enabled and rank_zero_only.rank == 0))
+        """A disabled bar, as on all ranks but 0, listens to `setup` alone, and so costs nothing per batch."""
+        return super().listens_to(event) and (event == "setup" or self.is_enabled)
 
     def disable(self) -> None:
         """Wipes the bar and shows nothing from now on."""
@@ -117,6 +116,10 @@ class RichProgressBar(ProgressBar):
         self._live = is_live(self._console, forced=bool(self.console_kwargs.get("force_terminal")))
         self._pace = Pace(SECONDS_BETWEEN_DRAWS if self._live else SECONDS_BETWEEN_LOG_LINES, self.clock)
 
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Opens the bar of the training, here because an epoch that is resumed midway does not start again."""
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Starts the epoch's bar."""
         if self.is_disabled:
@@ -124,12 +127,13 @@ class RichProgressBar(ProgressBar):
         last = trainer.max_epochs
         of = f"/{last - 1}" if last is not None and last > 0 else ""
         description = f"{self.train_description} {trainer.current_epoch}{of}"
-        if self._train is None:
-            self._train = Line(self.refresh_rate, self._pace)
-            self._restart(self._train, self.total_train_batches, description)
-            self._show(self._train)
+        line = self._train
+        if line is None:
+            line = self._train = Line(self.refresh_rate, self._pace)
+            self._restart(line, self.total_train_batches, description)
+            self._show(line)
         else:
-            self._restart(self._train, self.total_train_batches, description)
+            self._restart(line, self.total_train_batches, description)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Draws the bar if `refresh_rate` batches and a tenth of a second have passed, and otherwise returns at once."""

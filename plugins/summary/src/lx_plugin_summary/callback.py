@@ -36,8 +36,8 @@ class ModelSummary(Callback):
         summary = Summary(
             pl_module,
             max_depth=self.max_depth,
-            example_input=None if example is None else trainer.precision.convert_input(example),
-            context=trainer.precision.forward_context(),
+            example_input=None if example is None else trainer.precision_plugin.convert_input(example),
+            context=trainer.precision_plugin.forward_context(),
         )
         if not trainer.is_global_zero:
             return

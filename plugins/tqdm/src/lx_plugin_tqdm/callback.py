@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 from lx.interfaces.progress_bar import ProgressBar
 from lx.kernel.errors import MisconfigurationException
-from lx.rank_zero import rank_zero_only
 from lx_plugin_tqdm.line import Line, Nowhere, Pace, bar_class, effective_rate, is_live
 
 SECONDS_BETWEEN_DRAWS = 0.1
@@ -87,8 +86,8 @@ class TQDMProgressBar(ProgressBar):
         return None if self._eval is None else self._eval.bar
 
     def listens_to(self, event: str) -> bool:
-        """A disabled bar, and one on another rank than 0, listens to `setup` alone, and so costs nothing per batch."""
-        return super().listens_to(event) and (event == "setup" or (self.is_enabled and rank_zero_only.rank == 0))
+        """A disabled bar, as on all ranks but 0, listens to `setup` alone, and so costs nothing per batch."""
+        return super().listens_to(event) and (event == "setup" or self.is_enabled)
 
     def disable(self) -> None:
         """Wipes the bar and shows nothing from now on."""
@@ -133,6 +132,10 @@ class TQDMProgressBar(ProgressBar):
         self._live = is_live(sys.stdout)
         self._pace = Pace(SECONDS_BETWEEN_DRAWS if self._live else SECONDS_BETWEEN_LOG_LINES, self.clock)
 
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Opens the bar of the training, here because an epoch that is resumed midway does not start again."""
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Starts the epoch's bar."""
         if self.is_disabled:
@@ -140,12 +143,13 @@ class TQDMProgressBar(ProgressBar):
         last = trainer.max_epochs
         of = f"/{last - 1}" if last is not None and last > 0 else ""
         description = f"{self.train_description} {trainer.current_epoch}{of}"
-        if self._train is None:
-            self._train = self._line(self.init_train_tqdm)
-            self._train.restart(self.total_train_batches, description)
-            self._train.refresh()
+        line = self._train
+        if line is None:
+            line = self._train = self._line(self.init_train_tqdm)
+            line.restart(self.total_train_batches, description)
+            line.refresh()
         else:
-            self._train.restart(self.total_train_batches, description)
+            line.restart(self.total_train_batches, description)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Draws the bar if `refresh_rate` batches and a tenth of a second have passed, and otherwise returns at once."""

@@ -129,6 +129,8 @@ class Line:
         Looking at the clock costs more than all else here, so it is not done at every batch, but again when, at the speed of the last
         batches, half of the waiting time has passed.
         """
+        if self.done > self.next:
+            self._resume_at(self.done - 1)
         wait = self.pace.wait()
         passed = self.pace.now - self._asked_when
         batches = 1
@@ -181,9 +183,15 @@ class Line:
             self.bar.set_description_str(self.description, refresh=False)
             if math.isinf(self.total):
                 self.bar.bar_format = self.endless_format
+            self.bar.initial = 0
             self.bar.reset(None if math.isinf(self.total) else int(self.total))
             self._shift(self._began - self.pace.clock())
         return self.bar
+
+    def _resume_at(self, batches: int) -> None:
+        """An epoch that is resumed midway has batches that were done in another run, and at no time of this one."""
+        bar = self._begun()
+        bar.n = bar.initial = bar.last_print_n = self._asked_at = batches
 
     def _shift(self, seconds: float) -> None:
         self.bar.start_t += seconds
