@@ -273,9 +273,13 @@ class PluginManager(Diagnosis):
 
     def hints(self) -> list[str]:
         """Names the plugins that are installed and not active, one of which may offer what was asked for, and idle switches."""
-        silent = [plugin for plugin in self.plugins if plugin.state != ACTIVE and (plugin.state != UNMET or plugin.error)]
-        reasons = "; ".join(f"{plugin.slug} ({plugin.state}: {plugin.reason})" for plugin in silent)
-        return [*([f"Installed, but not loaded: {reasons}."] if silent else []), *self.idle_switches()]
+        kept_out = ", ".join(plugin.slug for plugin in self.plugins if plugin.state == BLOCKED)
+        failed = [plugin for plugin in self.plugins if plugin.state in (BROKEN, INCOMPATIBLE) or (plugin.state == UNMET and plugin.error)]
+        reasons = "; ".join(f"{plugin.slug} ({plugin.state}: {plugin.reason})" for plugin in failed)
+        sentences = [f"Installed, but not loaded: {reasons}."] if failed else []
+        if kept_out:
+            sentences.append(f"Installed, but kept out by LX_PLUGINS or LX_DISABLE: {kept_out}.")
+        return sentences + self.idle_switches()
 
     def idle_switches(self) -> list[str]:
         """A sentence for the slugs in `only` and `disabled` that no installed plugin has, as a misspelt one."""
