@@ -26,13 +26,13 @@ class EventFile:
     """
 
     def __init__(self, log_dir: str, suffix: str = "") -> None:
+        self._descriptor: int | None = None
         started = [int(found[1]) for name in os.listdir(log_dir) if (found := _STARTED.search(name))]
         # TensorBoard reads the files of a folder in the order of their names, and never goes back. The `-` also keeps the name apart
         # from, and before, that of a SummaryWriter of this process and second.
         second = max([int(time.time()), *started])
         name = f"events.out.tfevents.{second:010d}.{socket.gethostname()}.{os.getpid()}-{next(_COUNT):03d}{suffix}"
         self.path = os.path.join(log_dir, name)
-        self._descriptor: int | None = None
 
     def add_event(self, event: Event) -> None:
         """Writes one event."""

@@ -121,7 +121,7 @@ class TensorBoardLogger(Logger):
         self._next_step = step + 1
         values = []
         for name, value in metrics.items():
-            if isinstance(value, Mapping):
+            if type(value) is not float and isinstance(value, Mapping):
                 self.experiment.add_scalars(self._prefix + name, value, step)
             else:
                 values.append(Summary.Value(tag=self._prefix + name, simple_value=_number(name, value)))
