@@ -25,12 +25,10 @@ def compile_transfer(module: Any, datamodule: Any, device: torch.device, precisi
             batch = converts(batch)
         if before is not None:
             batch = before(batch, dataloader_idx)
-        batch = default_move(batch) if move is None else move(batch, device, dataloader_idx)
+        batch = default_move(batch, dataloader_idx) if move is None else move(batch, device, dataloader_idx)
         return batch if after is None else after(batch, dataloader_idx)
 
-    if converts is None and before is None and move is None and after is None:
-        return lambda batch, dataloader_idx=0: default_move(batch)
-    return transfer
+    return default_move if converts is None and before is None and move is None and after is None else transfer
 
 
 def _hook(name: str, module: Any, datamodule: Any, dispatch: Dispatch) -> Callable[..., Any] | None:
@@ -40,12 +38,12 @@ def _hook(name: str, module: Any, datamodule: Any, dispatch: Dispatch) -> Callab
     return None
 
 
-def _stay_or_move(device: torch.device, non_blocking: bool) -> Callable[[Any], Any]:
+def _stay_or_move(device: torch.device, non_blocking: bool) -> Callable[[Any, int], Any]:
     """Moves a batch; on the CPU a look at a flat batch saves the walk through it, since its tensors are there already."""
     if device.type != "cpu":
-        return lambda batch: move_to(batch, device, non_blocking)
+        return lambda batch, dataloader_idx=0: move_to(batch, device, non_blocking)
 
-    def stay(batch: Any) -> Any:
+    def stay(batch: Any, dataloader_idx: int = 0) -> Any:
         kind = type(batch)
         if kind is Tensor:
             return batch if batch.is_cpu else batch.to(device)

@@ -67,11 +67,8 @@ class RunLog:
             raise ValueError(f"self.log({name!r}): a tensor of {value.numel()} elements cannot be logged; reduce it to one number first.")
         if value.dtype in _NARROW:
             value = value.to(torch.float32)
-        if meter.on_epoch and meter.reduce == "mean":
-            meter.record(value, batch_size or self.batch_size or self._find_batch_size())
-        else:
-            meter.record(value, 1.0)
-        if meter.on_step and meter.sync and self._strategy.world_size > 1:
+        meter.record(value, (batch_size or self.batch_size or self._find_batch_size()) if meter.weighted else 1.0)
+        if meter.sync and meter.on_step and self._strategy.world_size > 1:
             self._sync_step(meter)
 
     def _admit(self, name: str, value: Any, options: tuple[Any, ...], known: Meter | None) -> Meter:

@@ -38,8 +38,7 @@ class AutomaticOptimization:
         self._precision = precision
         self._progress = trainer.fit_loop.progress
         self._optimizer = trainer.optimizers[0] if trainer.optimizers else None
-        self._step = dispatch.timed(bind_step(trainer, "training_step"), module, "LightningModule", "training_step")
-        self._takes_index = takes_batch_idx(module.training_step)
+        self._step = training_step(trainer)
         self._before_zero_grad = dispatch.on_before_zero_grad
         self._before_backward = dispatch.on_before_backward
         self._after_backward = dispatch.on_after_backward
@@ -49,8 +48,10 @@ class AutomaticOptimization:
         self._optimizer_step = trainer.dispatch.own("optimizer_step")
         self._unscale = precision.unscale_gradients if type(precision).unscale_gradients is not Precision.unscale_gradients else None
         self._neutral_backward = type(precision).backward is Precision.backward and type(precision).scale_loss is Precision.scale_loss
-        self._neutral_step = type(precision).optimizer_step is Precision.optimizer_step
         self._clip = self._find_clip()
+        self._closes_with_care = not (self._unscale is None and self._before_step is None and self._clip is None)
+        self._bare_step = self._find_bare_step()
+        self._clear = self._find_clear()
         self._whole = self._find_whole_step()
         self._no_sync: Callable[[], Any] = (
             (lambda: strategy.no_backward_sync(trainer.model)) if strategy.capabilities.wraps_training else nullcontext
@@ -75,6 +76,20 @@ class AutomaticOptimization:
             return lambda optimizer: self._module.clip_gradients(optimizer, value, algorithm)
         return None
 
+    def _find_bare_step(self) -> Callable[[], Any] | None:
+        """The step without a closure: the optimizer's own, unless the precision has another."""
+        optimizer, precision = self._optimizer, self._precision
+        if optimizer is None:
+            return None
+        neutral = type(precision).optimizer_step is Precision.optimizer_step
+        return optimizer.step if neutral else lambda: precision.optimizer_step(optimizer)
+
+    def _find_clear(self) -> Callable[[], Any]:
+        """How gradients are cleared: by the optimizer alone, where nobody listens or overrides."""
+        if self._optimizer is None:
+            return lambda: None
+        return self._optimizer.zero_grad if self._before_zero_grad is None and self._zero_grad is None else self._clear_gradients
+
     def _find_whole_step(self) -> Any:
         """The optimizer handed to `optimizer_step` where the closure must run inside of the optimizer; None where it may run before it.
 
@@ -93,33 +108,22 @@ class AutomaticOptimization:
     def run(self, batch: Any, batch_idx: int, closes: bool) -> None:
         """Trains on one batch; `loss` and `extras` are then what the step returned."""
         self._batch, self._batch_idx = batch, batch_idx
-        if not closes:
-            if self._accumulates_itself:
-                self._take_step()
-            else:
-                with self._no_sync():
-                    self._forward_backward()
+        if not closes and not self._accumulates_itself:
+            with self._no_sync():
+                self._forward_backward()
             self.held += 1
             return
-        self._take_step()
-        self.held = self.contributed = 0
-
-    def _take_step(self) -> None:
         if self._whole is not None:
             hook = self._optimizer_step or self._module.optimizer_step
-            hook(self._trainer.current_epoch, self._batch_idx, self._whole, self._closure)
-            self._progress.steps += self.contributed > 0
-            return
-        self._forward_backward()
-        if not self.contributed or self._optimizer is None:
-            self._progress.steps += self._optimizer is None
-            return
-        self._close_window(self._optimizer)
-        if self._neutral_step:
-            self._optimizer.step()
+            hook(self._trainer.current_epoch, batch_idx, self._whole, self._closure)
         else:
-            self._precision.optimizer_step(self._optimizer)
-        self._progress.steps += 1
+            self._forward_backward()
+            if self.contributed and self._bare_step is not None:
+                if self._closes_with_care or self.contributed != self.divisor:
+                    self._close_window(self._optimizer)
+                self._bare_step()
+        self._progress.steps += self.contributed > 0
+        self.held = self.contributed = 0
 
     def _closure(self) -> Tensor | None:
         """Forward and backward, for an `optimizer_step` that decides when they run."""
@@ -140,7 +144,7 @@ class AutomaticOptimization:
     def _forward_backward(self) -> None:
         log = self._log
         outer, log.site = log.site, "training_step"
-        output = self._step(self._batch, self._batch_idx) if self._takes_index else self._step(self._batch)
+        output = self._step(self._batch, self._batch_idx)
         log.site = outer
         loss = output if type(output) is Tensor else self._unpack(output)
         if loss is None:
@@ -149,8 +153,8 @@ class AutomaticOptimization:
         if self.divisor != 1:
             loss = loss / self.divisor
         self.loss = loss
-        if not self.contributed and self._optimizer is not None:
-            self._clear_gradients()
+        if not self.contributed:
+            self._clear()
         if self._before_backward is not None:
             self._before_backward(loss)
         if self._backward is not None:
@@ -166,7 +170,6 @@ class AutomaticOptimization:
     def _clear_gradients(self) -> None:
         if self._before_zero_grad is not None:
             self._before_zero_grad(self._optimizer)
-        self._progress.zero_grads += 1
         if self._zero_grad is not None:
             self._zero_grad(self._trainer.current_epoch, self._batch_idx, self._optimizer)
         else:
@@ -215,13 +218,12 @@ class ManualOptimization:
     """One batch of a module that runs backward and steps itself; every step of one of its optimizers counts."""
 
     def __init__(self, trainer: Any) -> None:
-        module, dispatch = trainer.lightning_module, trainer.dispatch
+        module = trainer.lightning_module
         self._log = trainer.log
         self._trainer = trainer
         self._progress = trainer.fit_loop.progress
         self._progress.manual = True
-        self._step = dispatch.timed(bind_step(trainer, "training_step"), module, "LightningModule", "training_step")
-        self._takes_index = takes_batch_idx(module.training_step)
+        self._step = training_step(trainer)
         self._output: Any = None
         self.held = 0
         self.divisor = 1
@@ -230,7 +232,7 @@ class ManualOptimization:
     def run(self, batch: Any, batch_idx: int, closes: bool) -> None:
         """Hands one batch to the module."""
         outer, self._log.site = self._log.site, "training_step"
-        output = self._step(batch, batch_idx) if self._takes_index else self._step(batch)
+        output = self._step(batch, batch_idx)
         self._log.site = outer
         if output is not None and not isinstance(output, Tensor | Mapping):
             raise MisconfigurationException(
@@ -264,6 +266,13 @@ def rescale_gradients(optimizer: Any, factor: float) -> None:
     for parameter in optimizer_parameters(optimizer):
         if parameter.grad is not None:
             parameter.grad.mul_(factor)
+
+
+def training_step(trainer: Any) -> Callable[[Any, int], Any]:
+    """The module's `training_step` as a function of (batch, batch_idx), measured where a profiler asks for it."""
+    module = trainer.lightning_module
+    step = trainer.dispatch.timed(bind_step(trainer, "training_step"), module, "LightningModule", "training_step")
+    return step if takes_batch_idx(module.training_step) else lambda batch, batch_idx: step(batch)
 
 
 def takes_batch_idx(step: Callable[..., Any]) -> bool:

@@ -64,8 +64,6 @@ class FitProgress:
         self.steps = 0
         self.steps_before = 0
         self.windows = 0
-        self.zero_grads = 0
-        self.zero_grads_before = 0
         self.schedules = 0
         self.schedules_before = 0
         self.manual = False
@@ -73,13 +71,14 @@ class FitProgress:
     def begin_epoch(self) -> None:
         """Begins a new pass over the data."""
         self.batch.begin()
-        self.steps_before, self.zero_grads_before, self.schedules_before = self.steps, self.zero_grads, self.schedules
+        self.steps_before, self.schedules_before = self.steps, self.schedules
 
     def state_dict(self) -> dict[str, Any]:
         """The fit loop's part of a checkpoint, under the keys that Lightning uses."""
         steps = {"total": _pair(self.steps), "current": _pair(self.steps - self.steps_before)}
         none = {"total": _pair(0), "current": _pair(0)}
-        zero_grad = {"total": _triple(self.zero_grads), "current": _triple(self.zero_grads - self.zero_grads_before)}
+        # Gradients are cleared once for each step.
+        zero_grad = {"total": _triple(self.steps), "current": _triple(self.steps - self.steps_before)}
         return {
             "state_dict": {},
             "epoch_loop.state_dict": {"_batches_that_stepped": self.windows},
@@ -102,8 +101,6 @@ class FitProgress:
         self.manual = chosen is manual
         self.steps = chosen["total"]["completed"]
         self.steps_before = self.steps - chosen["current"]["completed"]
-        self.zero_grads = automatic["zero_grad"]["total"]["completed"]
-        self.zero_grads_before = self.zero_grads - automatic["zero_grad"]["current"]["completed"]
         moves = state["epoch_loop.scheduler_progress"]
         self.schedules = moves["total"]["completed"]
         self.schedules_before = self.schedules - moves["current"]["completed"]

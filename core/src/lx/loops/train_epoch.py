@@ -33,8 +33,7 @@ class TrainEpoch:
         self.schedule = Schedule(trainer)
         self._accumulates = automatic and trainer.accumulate_grad_batches != 1
         limits = trainer.limits
-        self._flush_every = limits.log_every_n_steps
-        self._flush_always = bool(limits.fast_dev_run)
+        self._flush_every = 1 if limits.fast_dev_run else limits.log_every_n_steps
         self._seconds = limits.val_check_seconds
         self._last_validation = time.monotonic()
 
@@ -69,7 +68,7 @@ class TrainEpoch:
             if batch_end is not None:
                 batch_end(optimize.outputs(), batch, batch_idx)
             batches.completed += 1
-            if logs and closes and self._flush_is_due(progress.windows, flush_every):
+            if logs and closes and (trainer.should_stop or flush_every and (progress.windows + 1) % flush_every == 0):
                 log.send(log.collect("step"))
             if validates and self._validation_is_due(batch_idx, is_last, total, sized):
                 self._validate(closes)
@@ -91,12 +90,10 @@ class TrainEpoch:
             self._window = size
         return is_last or optimize.held + 1 >= self._window
 
-    def _flush_is_due(self, windows: int, every: int) -> bool:
-        return (every and (windows + 1) % every == 0) or self._flush_always or self._trainer.should_stop
-
     def flush_is_due(self) -> bool:
         """Whether the step values of the batch that runs go to the loggers."""
-        return bool(self._flush_is_due(self._fit.progress.windows, self._flush_every))
+        due = bool(self._flush_every) and (self._fit.progress.windows + 1) % self._flush_every == 0
+        return due or bool(self._trainer.should_stop)
 
     def _validation_is_due(self, batch_idx: int, is_last: bool, total: int | float, sized: bool) -> bool:
         fit = self._fit
