@@ -150,10 +150,11 @@ def test_an_unfinished_row_is_dropped_with_a_warning(tmp_path):
 
 KILLED = """
 import csv, os, sys
-from lx_plugin_csv.logger import CSVLogger
+from lx_plugin_csv.metrics_file import MetricsFile
 
-logger = CSVLogger(sys.argv[1], flush_logs_every_n_steps=1)
-logger.log_metrics({"loss": 1.0}, 0)
+file = MetricsFile(os.path.join(sys.argv[1], "version_0", "metrics.csv"))
+file.rows.append({"loss": 1.0, "step": 0})
+file.flush()
 
 def die(*args, **kwargs):
     os.kill(os.getpid(), 9)
@@ -170,7 +171,8 @@ if sys.argv[2] == "rows":
     csv.writer = Header
 else:
     setattr(os, sys.argv[2], die)
-logger.log_metrics({"acc": 2.0}, 1)
+file.rows.append({"acc": 2.0, "step": 1})
+file.flush()
 """
 
 
@@ -178,7 +180,7 @@ logger.log_metrics({"acc": 2.0}, 1)
 def test_a_process_killed_while_a_column_is_added(tmp_path, moment):
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), moment], check=False)
     assert done.returncode == -signal.SIGKILL
-    logger = CSVLogger(tmp_path, version=0)
+    logger = CSVLogger(tmp_path, name=None, version=0)
     assert text(logger) == "loss,step\n1.0,0\n"
     with pytest.warns(UserWarning, match="exists and is not empty"):
         logger.log_metrics({"acc": 3.0}, 1)
