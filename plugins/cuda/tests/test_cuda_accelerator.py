@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -73,13 +74,14 @@ def test_a_device_is_made_current_and_faster_products_are_hinted_at(
     current: list[Any] = []
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A100")
-    for capability, hints in (((7, 5), 0), ((8, 0), 1)):
+    for capability, chosen, hints in (((7, 5), "none", 0), ((8, 0), "none", 1), ((8, 0), "tf32", 0), ((8, 0), "ieee", 0)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, capability=capability: capability)
+        monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(fp32_precision=chosen))
         caplog.clear()
         with caplog.at_level("INFO", logger="lx"):
             CUDAAccelerator().setup_device(torch.device("cuda", 2))
         assert sum("set_float32_matmul_precision('high')" in message for message in caplog.messages) == hints
-    assert current == [torch.device("cuda", 2)] * 2
+    assert current == [torch.device("cuda", 2)] * 4
 
 
 def test_usable_devices(monkeypatch: pytest.MonkeyPatch, four_devices: None) -> None:

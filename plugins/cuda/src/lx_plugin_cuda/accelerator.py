@@ -76,11 +76,12 @@ class CUDAAccelerator(Accelerator):
 
 
 def _hint_at_tf32(device: torch.device) -> None:
-    major, _ = torch.cuda.get_device_capability(device)
-    if major >= TENSOR_CORES_FOR_TF32 and torch.get_float32_matmul_precision() == "highest":
+    # Not torch.get_float32_matmul_precision, which raises where the program has used torch's newer setting.
+    undecided = torch.backends.cuda.matmul.fp32_precision == "none"
+    if undecided and torch.cuda.get_device_capability(device)[0] >= TENSOR_CORES_FOR_TF32:
         rank_zero_info(
             f"{torch.cuda.get_device_name(device)} can compute float32 matrix products on its tensor cores, faster and less precisely: "
-            "torch.set_float32_matmul_precision('high')."
+            "torch.set_float32_matmul_precision('high') does that, and 'highest' silences this."
         )
 
 

@@ -39,7 +39,7 @@ class PrecisionConformance(Conformance):
 
     def model(self, precision: Precision) -> nn.Module:
         """A small model, the same each time, converted."""
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
         return precision.convert_module(model).to(self.device)
@@ -216,7 +216,7 @@ class PrecisionConformance(Conformance):
             torch.get_default_dtype(),
             torch.is_autocast_enabled(self.device.type),
             torch.is_grad_enabled(),
-            torch.get_float32_matmul_precision(),
+            torch.backends.cuda.matmul.fp32_precision,
         )
 
 

@@ -77,7 +77,7 @@ class StrategyConformance(Conformance):
 
     def model(self) -> nn.Module:
         """A small model, the same each time."""
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)).to(self.device)
 
