@@ -7,8 +7,15 @@ import pytest
 import torch
 from torch import nn
 
+from lx import Trainer
 from lx.kernel import PluginManager
+from lx.testing import TinyDataModule, TinyModule, fake_plugin_manager
+from lx.testing.conformance.callback import CallbackConformance
 from lx_plugin_summary.callback import ModelSummary
+
+
+class TestModelSummary(CallbackConformance):
+    component = "model_summary"
 
 
 class Precision:
@@ -39,6 +46,16 @@ def test_registered_for_the_automatic_choice():
     entry = registry.callback.find("model_summary")
     assert dict(entry.roles) == {"model-summary": 10}
     assert registry.callback.build("Model-Summary(max_depth=3)").max_depth == 3
+
+
+def test_fit_prints_it_once(capsys):
+    one = Trainer(callbacks=["model_summary"], max_epochs=2, logger=False, limit_val_batches=0, manager=fake_plugin_manager(installed=True),
+                  accelerator="fake", strategy="fake", enable_checkpointing=False, enable_progress_bar=False)
+    one.fit(TinyModule(), datamodule=TinyDataModule())
+    one.test(TinyModule(), datamodule=TinyDataModule(), verbose=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines.count("  | Name  | Type   | Params | Mode") == 1
+    assert "0 | layer | Linear |      9 | train" in lines
 
 
 def test_prints_at_fit_start(model, capsys):

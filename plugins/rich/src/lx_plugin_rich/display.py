@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.padding import Padding
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.progress_bar import ProgressBar as Graphic
 from rich.text import Text
 
@@ -123,6 +123,19 @@ class Display(Progress):
     def __init__(self, columns: list[ProgressColumn], metrics: ProgressColumn, console: Console) -> None:
         super().__init__(*columns, console=console, auto_refresh=False)
         self.metrics = metrics
+        self.quiet = False
+
+    def add_task(self, *args: Any, **kwargs: Any) -> TaskID:
+        """Adds a task; unlike rich's it does not draw, since the next update does."""
+        self.quiet = True
+        task = super().add_task(*args, **kwargs)
+        self.quiet = False
+        return task
+
+    def refresh(self) -> None:
+        """Draws the lines."""
+        if not self.quiet:
+            super().refresh()
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """One `Row` for each task."""
@@ -157,19 +170,20 @@ class Row:
             texts = [text for text in texts if isinstance(text, Text)]
             bars = 0
         room = width - taken - bars - (metrics.cell_len if beside else 0)
-        line = Text(no_wrap=True, overflow="crop", end="")
+        line = Text(no_wrap=True, overflow="crop")
         for text in [*texts, metrics] if beside else texts:
             if line:
                 line.append(" ")
             if isinstance(text, Graphic):
                 text.width = min(room // bars, LONGEST_BAR)
-                line.append_text(rendered(text, console, options))
+                graphic = rendered(text, console, options)
+                graphic.pad_right(text.width - graphic.cell_len)  # without colours rich draws only the part that is done
+                line.append_text(graphic)
             else:
                 line.append_text(text)
         line.truncate(width, overflow="crop")
         yield line
         if not beside and metrics:
-            yield "\n"
             yield Padding(metrics, (0, 0, 0, 2))
 
 
