@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 import lx.testing
+from lx import Trainer
 from lx.kernel import KINDS, PluginManager
 from lx.kernel.errors import CheckpointNotFoundError, UnknownComponentError
-from lx.testing import FakeCallback, FakeCheckpointIO, FakeLogger, FakeStrategy, fake_plugin_manager
+from lx.testing import FakeCallback, FakeCheckpointIO, FakeLogger, FakeStrategy, TinyDataModule, TinyModule, fake_plugin_manager
 from lx.testing.conformance.component import Conformance, build
 from lx.testing.fixtures import Distributions
 from lx.testing.requires import missing, requires
@@ -119,6 +120,26 @@ def test_the_builder_beside_what_is_installed() -> None:
     assert "32-true" in manager.registry.precision
     assert "lx-core" in [plugin.distribution for plugin in manager.plugins]
     assert "fake" in manager.registry.logger
+
+
+# -- a run on fakes alone --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:an epoch has 4 training batches")
+def test_a_run_whose_every_part_is_a_fake(plugin_manager: PluginManager, tiny_module: TinyModule, tiny_data: TinyDataModule) -> None:
+    trainer = Trainer(manager=plugin_manager, max_epochs=2, callbacks="fake", profiler="fake", precision="fake", enable_progress_bar=False)
+    before = float(tiny_module.loss(next(iter(tiny_data.val_dataloader()))))
+    trainer.fit(tiny_module, tiny_data)
+    assert trainer.global_step == 8
+    assert float(tiny_module.loss(next(iter(tiny_data.val_dataloader())))) < before
+    heard = trainer.callbacks[0].called()
+    assert heard.count("on_train_batch_end") == 8
+    assert heard.count("on_validation_epoch_end") == 3
+    assert {"train_loss_epoch", "val_loss"} <= {name for _, metrics in trainer.logger.metrics for name in metrics}
+    assert "optimizer_step" in trainer.precision.called()
+    assert "setup_environment" in trainer.strategy.called()
+    assert [set(row) for row in trainer.test(tiny_module, tiny_data, verbose=False)] == [{"test_loss"}]
+    assert [row.shape for row in trainer.predict(tiny_module, tiny_data)] == [(4, 1)] * 4
 
 
 # -- fixtures --------------------------------------------------------------------------------------------------------------
