@@ -62,10 +62,11 @@ def test_triggers_are_read(arguments, triggers):
 
 
 @pytest.mark.parametrize(
-    "arguments", [(1, None, 1), (1, timedelta(1), None), (None, timedelta(1), 1), (-1, None, None), (None, None, -1), (None, timedelta(-1), None)]
+    "arguments",
+    [(1, None, 1), (1, timedelta(1), None), (None, timedelta(1), 1), (-1, None, None), (None, None, -1), (None, timedelta(-1), None)],
 )
 def test_triggers_that_exclude_each_other_or_make_no_sense_are_refused(arguments):
-    with pytest.raises(MisconfigurationException, match="every_n_|train_time_interval"):
+    with pytest.raises(MisconfigurationException, match=r"every_n_|train_time_interval"):
         read_triggers(*arguments)
 
 

@@ -1,6 +1,7 @@
 """ModelCheckpoint: which events make a checkpoint due, and the order in which files are written and removed."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -191,17 +192,14 @@ class ModelCheckpoint(Checkpoint):
         """Writes the last checkpoint, if one is wanted and training has saved none."""
         self._training = False
         if self.save_last and not self._saved_any and not is_idle(trainer, self._saved_step):
-            self._save_last(trainer, nameable_metrics(trainer))
+            self._keep(trainer, nameable_metrics(trainer))
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Writes a checkpoint beside the ranked ones, if that is wanted and training had begun."""
         training, self._training = self._training, False
         if self.save_on_exception and training and not is_idle(trainer, self._saved_step):
             metrics = nameable_metrics(trainer)
-            path = new_path(self, trainer, metrics, self.filename)
-            self._write(trainer, path)
-            if self.save_last:
-                self._save_last(trainer, metrics, path)
+            self._keep(trainer, metrics, new_path(self, trainer, metrics, self.filename))
 
     # -- what ------------------------------------------------------------------------------------------------------------
 
@@ -211,22 +209,37 @@ class ModelCheckpoint(Checkpoint):
         metrics = nameable_metrics(trainer)
         if self.save_top_k == 0:
             if self.save_last:  # with nothing beside it, this is what a run that crashed can go on from, so it keeps up
-                self._save_last(trainer, metrics)
+                self._keep(trainer, metrics)
             return
         if self.monitor is not None and self.monitor not in metrics:
             no_value(self.monitor, metrics, self._validated)
             return
         path, removed = self._rank(trainer, metrics)
-        if not path:
-            return
-        self._write(trainer, path)
-        if self.save_last == "link":  # moved before its target goes
-            self._save_last(trainer, metrics, path)
-        for old in removed:
-            if old != path:
-                files.remove(trainer, old, self.dirpath or "", self._resumed_from)
-        if self.save_last and self.save_last != "link":
-            self._save_last(trainer, metrics, path)
+        if path:
+            self._keep(trainer, metrics, path, removed)
+
+    def _keep(self, trainer: Any, metrics: dict[str, Any], path: str = "", removed: Sequence[str] = ()) -> None:
+        """Writes a checkpoint, if there is a path for one, and the last one; then removes those whose place they take.
+
+        Both are named first, so that the state in the file tells a resumed run which `last` is its own.
+        """
+        old = self.last_model_path
+        if self.save_last:
+            self.last_model_path = new_path(self, trainer, metrics, self.CHECKPOINT_NAME_LAST, old)
+        if path:
+            self._write(trainer, path)
+        linked = path and self.save_last == "link"
+        if linked:  # before the target of the old link goes
+            if trainer.is_global_zero:
+                files.link(self.last_model_path, path)
+            trainer.strategy.barrier("ModelCheckpoint.link")
+        for gone in removed:
+            if gone != path:
+                files.remove(trainer, gone, self.dirpath or "", self._resumed_from)
+        if self.save_last and not linked:
+            self._write(trainer, self.last_model_path)
+        if old != self.last_model_path:
+            files.remove(trainer, old, self.dirpath or "", self._resumed_from)
 
     def _rank(self, trainer: Any, metrics: dict[str, Any]) -> tuple[str, list[str]]:
         """The path of the checkpoint to be written, empty if it is not among the best, and the paths of those that it replaces."""
@@ -247,19 +260,6 @@ class ModelCheckpoint(Checkpoint):
         self.kth_best_model_path = ranked.kth_path
         self.kth_value = worst_value(self.mode) if ranked.kth_score is None else ranked.kth_score
         return path, removed
-
-    def _save_last(self, trainer: Any, metrics: dict[str, Any], saved: str = "") -> None:
-        """Writes `last`, or links it to what was just saved; removes the one before if the name has changed."""
-        old = self.last_model_path
-        self.last_model_path = new_path(self, trainer, metrics, self.CHECKPOINT_NAME_LAST, old)
-        if self.save_last == "link" and saved:
-            if trainer.is_global_zero:
-                files.link(self.last_model_path, saved)
-            trainer.strategy.barrier("ModelCheckpoint.link")
-        else:
-            self._write(trainer, self.last_model_path)
-        if old != self.last_model_path:
-            files.remove(trainer, old, self.dirpath or "", self._resumed_from)
 
     def _write(self, trainer: Any, path: str) -> None:
         trainer.save_checkpoint(path, self.save_weights_only)

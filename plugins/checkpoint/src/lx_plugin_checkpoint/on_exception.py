@@ -26,7 +26,8 @@ class OnExceptionCheckpoint(Checkpoint):
     """
 
     FILE_EXTENSION = ".ckpt"
-    roles = frozenset({"checkpoint", "auto-resume"})
+    resumes_automatically = True
+    """`fit` without a `ckpt_path` goes on from what `find_last` finds."""
 
     def __init__(self, dirpath: str | os.PathLike[str], filename: str = "on_exception") -> None:
         if not filename:

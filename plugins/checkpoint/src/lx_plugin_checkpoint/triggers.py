@@ -109,7 +109,8 @@ def validation_follows(trainer: Any, batch_idx: int) -> bool:
         return False
     if trainer.val_check_batch == math.inf:
         return bool(trainer.is_last_batch)
-    return bool((batch_idx + 1) % trainer.val_check_batch == 0)
+    batches = batch_idx + 1 if every is not None else trainer.fit_loop.progress.batch.total_ready
+    return bool(batches % trainer.val_check_batch == 0)
 
 
 def waits_for_value(trainer: Any, monitor: str | None, batch_idx: int) -> bool:

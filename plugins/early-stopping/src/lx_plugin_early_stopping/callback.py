@@ -2,7 +2,7 @@
 
 import logging
 import math
-from enum import IntEnum
+from enum import Enum
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from lx.rank_zero import rank_zero_warn
 log = logging.getLogger("lx")
 
 
-class EarlyStoppingReason(IntEnum):
+class EarlyStoppingReason(Enum):
     """Why a run was stopped; checkpoints hold the number."""
 
     NOT_STOPPED = 0

@@ -54,6 +54,7 @@ class LearningRateMonitor(Callback):
         self.log_key_prefix = log_key_prefix or ""
         self.lrs: dict[str, list[float]] = {}
         self._sources: dict[str, list[Source]] = {}
+        self._logged_step: int | None = None
 
     def listens_to(self, event: str) -> bool:
         """Batches or epochs only where rates are logged at them, unless a subclass has its own code for them."""
@@ -64,7 +65,7 @@ class LearningRateMonitor(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Finds the optimizers, and how they are called."""
-        self._sources = {}
+        self._sources, self._logged_step = {}, None
         if trainer.fast_dev_run:
             return
         if not trainer.loggers:
@@ -78,8 +79,9 @@ class LearningRateMonitor(Callback):
         self.lrs = {self.log_key_prefix + name: [] for source in sources for name, _ in named_groups(source)}
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Logs the rates that this batch is trained with, if its values go to the loggers."""
-        if self._sources.get("step") and trainer.logging_due:
+        """Logs the rates that this batch is trained with, if its values go to the loggers; in an accumulation window the first one does."""
+        if self._sources.get("step") and trainer.log_step != self._logged_step and trainer.logging_due:
+            self._logged_step = trainer.log_step
             self._log(trainer, "step")
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:

@@ -1,7 +1,7 @@
 """A stopwatch that can be started again, and that goes on from what was measured elsewhere."""
 
-import time
 from dataclasses import dataclass
+from time import monotonic
 
 
 @dataclass(slots=True)
@@ -14,18 +14,18 @@ class Stopwatch:
 
     def start(self) -> None:
         """Begins to measure."""
-        self.started, self.stopped = time.monotonic(), None
+        self.started, self.stopped = monotonic(), None
 
     def stop(self) -> None:
         """Stops measuring; nothing happens if it does not run."""
         if self.started is not None and self.stopped is None:
-            self.stopped = time.monotonic()
+            self.stopped = monotonic()
             self.before += self.stopped - self.started
 
     @property
     def running(self) -> float:
         """How long it has been running since the last start; 0 if it does not run."""
-        return 0.0 if self.started is None or self.stopped is not None else time.monotonic() - self.started
+        return 0.0 if self.started is None or self.stopped is not None else monotonic() - self.started
 
     @property
     def elapsed(self) -> float:
