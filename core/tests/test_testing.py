@@ -128,15 +128,15 @@ def test_the_builder_beside_what_is_installed() -> None:
 @pytest.mark.filterwarnings("ignore:an epoch has 4 training batches")
 def test_a_run_whose_every_part_is_a_fake(plugin_manager: PluginManager, tiny_module: TinyModule, tiny_data: TinyDataModule) -> None:
     trainer = Trainer(manager=plugin_manager, max_epochs=2, callbacks="fake", profiler="fake", precision="fake", enable_progress_bar=False)
-    before = float(tiny_module.loss(next(iter(tiny_data.val_dataloader()))))
+    before = tiny_module.loss(next(iter(tiny_data.val_dataloader()))).item()
     trainer.fit(tiny_module, tiny_data)
     assert trainer.global_step == 8
-    assert float(tiny_module.loss(next(iter(tiny_data.val_dataloader())))) < before
+    assert tiny_module.loss(next(iter(tiny_data.val_dataloader()))).item() < before
     heard = trainer.callbacks[0].called()
     assert heard.count("on_train_batch_end") == 8
     assert heard.count("on_validation_epoch_end") == 3
     assert {"train_loss_epoch", "val_loss"} <= {name for _, metrics in trainer.logger.metrics for name in metrics}
-    assert "optimizer_step" in trainer.precision.called()
+    assert "optimizer_step" in trainer.strategy.precision.called()
     assert "setup_environment" in trainer.strategy.called()
     assert [set(row) for row in trainer.test(tiny_module, tiny_data, verbose=False)] == [{"test_loss"}]
     assert [row.shape for row in trainer.predict(tiny_module, tiny_data)] == [(4, 1)] * 4
