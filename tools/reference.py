@@ -1,7 +1,6 @@
 """The pages of docs/reference, as text. Classes are read with `ast`, so that nothing heavy is imported for a page."""
 
 import ast
-import inspect
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -128,20 +127,20 @@ def events(callback: Path) -> list[tuple[str, str, str]]:
         if isinstance(item, ast.FunctionDef):
             names = [argument.arg for argument in item.args.args]
             if names[:3] == ["self", "trainer", "pl_module"]:
-                text = inspect.cleandoc(ast.get_docstring(item) or "").partition("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+                text = (ast.get_docstring(item) or "").partition("\n\n")[0].replace("\n", " ").replace("|", "\\|")
                 rows.append((item.name, ", ".join(f"`{name}`" for name in names[3:]), text))
     return rows
 
 
 def markdown(docstring: str) -> str:
-    """A docstring as markdown: its examples become code blocks, and a block `Args:` a list.
+    """A docstring, its indentation taken off, as markdown: its examples become code blocks, and a block `Args:` a list.
 
     >>> print(markdown("Args:\\n    one: The first,\\n        a number.\\n    two: The second."))
     - `one`: The first,
       a number.
     - `two`: The second.
     """
-    return "\n\n".join(_block(block) for block in inspect.cleandoc(docstring).split("\n\n"))
+    return "\n\n".join(_block(block) for block in docstring.split("\n\n"))
 
 
 def _block(block: str) -> str:
