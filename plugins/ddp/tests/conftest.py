@@ -11,32 +11,29 @@ from pathlib import Path
 
 import pytest
 
+FIRST = """
+import os, sys
+
+def say(*words):  # one write a line, so that lines of two processes do not mix
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+"""
+
 PRELUDE = """
-import os, sys, torch, torch.distributed as dist
+import torch, torch.distributed as dist
 from torch import nn
-from lx.interfaces import Accelerator, Precision
+from lx.interfaces import Precision
+from lx.testing.fakes import FakeAccelerator
 from lx_plugin_ddp.environment import LightningEnvironment
 from lx_plugin_ddp.launcher import ScriptLauncher
 from lx_plugin_ddp.strategy import DDPStrategy
 
-class Cpu(Accelerator):
-    name = staticmethod(lambda: "cpu")
-    is_available = staticmethod(lambda: True)
-    auto_device_count = staticmethod(lambda: 1)
-    parse_devices = staticmethod(lambda devices: list(range(devices)))
-    get_parallel_devices = staticmethod(lambda devices: [torch.device("cpu")] * len(devices))
-    def setup_device(self, device): pass
-
-def say(*words):  # one write a line, so that lines of two processes do not mix
-    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
-
 def connected(environment, devices=2, **kwargs):
     strategy = DDPStrategy(**kwargs)
-    strategy.connect(accelerator=Cpu(), parallel_devices=[torch.device("cpu")] * devices, cluster_environment=environment,
+    strategy.connect(accelerator=FakeAccelerator(), parallel_devices=[torch.device("cpu")] * devices, cluster_environment=environment,
                      checkpoint_io=None, precision=Precision())
     return strategy
 
-def run(main, devices=2, grace=5.0, **kwargs):
+def run(main, devices=2, grace=20.0, **kwargs):
     environment = LightningEnvironment()
     strategy = connected(environment, devices, **kwargs)
     def whole():
@@ -63,12 +60,15 @@ class Program:
 
 @pytest.fixture
 def run_program(tmp_path: Path) -> Iterator[Callable[..., Program]]:
-    """Writes a program after the prelude and runs it: `run_program(source, *arguments, command=..., env=...)`."""
+    """Writes a program after the prelude and runs it: `run_program(source, *arguments, command=("{program}",), first="")`.
+
+    `first` comes before torch is imported, for processes that do not need it.
+    """
     sessions: list[int] = []
 
-    def start(source: str, *arguments: str, command: tuple[str, ...] = ("{program}",), **env: str) -> Program:
+    def start(source: str, *arguments: str, command: tuple[str, ...] = ("{program}",), first: str = "") -> Program:
         program = tmp_path / "program.py"
-        program.write_text(PRELUDE + textwrap.dedent(source))
+        program.write_text(FIRST + textwrap.dedent(first) + PRELUDE + textwrap.dedent(source))
         environ = {name: value for name, value in os.environ.items() if name not in FORGOTTEN}
         words = [word.format(program=program) for word in command]
         with (
@@ -76,7 +76,7 @@ def run_program(tmp_path: Path) -> Iterator[Callable[..., Program]]:
             open(tmp_path / "err", "w+") as err,
             subprocess.Popen(
                 [sys.executable, *words, *arguments],
-                env={**environ, "OMP_NUM_THREADS": "1", **env},
+                env={**environ, "OMP_NUM_THREADS": "1"},
                 cwd=tmp_path,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -86,7 +86,7 @@ def run_program(tmp_path: Path) -> Iterator[Callable[..., Program]]:
         ):
             sessions.append(process.pid)
             try:
-                code = process.wait(60)
+                code = process.wait(120)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 pytest.fail(f"the program did not end: {(tmp_path / 'out').read_text()}{(tmp_path / 'err').read_text()}")

@@ -10,10 +10,13 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from lx.interfaces import Accelerator, Precision
+from lx import Trainer
+from lx.interfaces import Precision
 from lx.kernel import PluginManager
 from lx.kernel.errors import ComponentArgumentError, MisconfigurationException
 from lx.testing.conformance.strategy import StrategyConformance
+from lx.testing.fakes import FakeAccelerator
+from lx.testing.models import TinyDataModule, TinyModule
 from lx_plugin_ddp.environment import LightningEnvironment
 from lx_plugin_ddp.strategy import DDPStrategy
 
@@ -26,17 +29,6 @@ class TestDDPThatFindsUnusedParameters(StrategyConformance):
     component = "ddp_find_unused_parameters_true"
 
 
-class Cpu(Accelerator):
-    name = staticmethod(lambda: "cpu")
-    is_available = staticmethod(lambda: True)
-    auto_device_count = staticmethod(lambda: 1)
-    parse_devices = staticmethod(lambda devices: [0])
-    get_parallel_devices = staticmethod(lambda devices: [torch.device("cpu")])
-
-    def setup_device(self, device: torch.device) -> None:
-        assert device.type == "cpu"
-
-
 @pytest.fixture
 def connected(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for name in ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE"):
@@ -46,7 +38,7 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     def connect(strategy: DDPStrategy | None = None, devices: int = 1, num_nodes: int = 1) -> DDPStrategy:
         made.append(strategy or DDPStrategy())
         made[-1].connect(
-            accelerator=Cpu(),
+            accelerator=FakeAccelerator(),
             parallel_devices=[torch.device("cpu")] * devices,
             cluster_environment=LightningEnvironment(),
             checkpoint_io=None,
@@ -181,3 +173,29 @@ def test_only_trained_modules_are_wrapped(connected: Any) -> None:
 def test_sync_batchnorm_is_refused_on_the_cpu(connected: Any) -> None:
     with pytest.raises(MisconfigurationException, match="cannot train on the CPU"):
         connected(devices=2).setup_module(nn.SyncBatchNorm(2))
+
+
+def test_a_trainer_of_one_process_ends_with_the_same_weights() -> None:
+    weights = []
+    for strategy in ("ddp", "single_device"):
+        model = TinyModule()
+        trainer = Trainer(
+            accelerator="cpu",
+            strategy=strategy,
+            devices=1,
+            max_epochs=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+        )
+        trainer.fit(model, TinyDataModule())
+        trainer.strategy.teardown()
+        weights.append(model.state_dict())
+    torch.testing.assert_close(weights[0], weights[1])
+
+
+def test_a_trainer_refuses_what_ddp_cannot_do() -> None:
+    with pytest.raises(MisconfigurationException, match="start_method='fork'"):
+        Trainer(accelerator="cpu", strategy="ddp(start_method='fork')", devices=2)
+    with pytest.raises(ComponentArgumentError, match="static_grph"):
+        Trainer(accelerator="cpu", strategy="ddp(static_grph=True)", devices=2)

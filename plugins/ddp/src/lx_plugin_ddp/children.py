@@ -9,10 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-
-import torch.distributed as dist
 
 from lx.kernel.errors import LxError
 
@@ -30,7 +28,7 @@ class LaunchError(LxError, RuntimeError):
 class Children:
     """Child processes by global rank. The first to fail has the others ended, and is what `watched` raises.
 
-    `grace` is the number of seconds that a process has to end by itself, before it is ended.
+    `grace` is the number of seconds that a process has to end by itself once another has failed, before it is ended.
     """
 
     def __init__(self, grace: float) -> None:
@@ -40,6 +38,8 @@ class Children:
         self._failed = threading.Event()
         self._failure: LaunchError | None = None
         self._running = False
+        self._fell_out = False
+        self._is_over = False
         self._thread = 0
 
     def start(self, rank: int, command: Sequence[str], environ: Mapping[str, str], directory: str | None = None) -> None:
@@ -49,14 +49,14 @@ class Children:
         try:
             process = subprocess.Popen(command, env=dict(environ), cwd=directory)
         except OSError:
-            self._end()
+            self._end(self.grace)
             raise
         self._processes[rank] = process
         threading.Thread(target=self._watch, args=(rank, process), name=f"lx-rank-{rank}", daemon=True).start()
 
     def signal(self, signum: int) -> None:
         """Sends a signal to those that still run."""
-        for process in self._processes.values():
+        for process in list(self._processes.values()):
             if process.poll() is None:
                 process.send_signal(signum)
 
@@ -78,6 +78,9 @@ class Children:
             if self._failure is not None:
                 error.add_note(str(self._failure))
             raise
+        except BaseException:  # sys.exit and Ctrl-C leave no trace for the end of the program
+            self._fell_out = True
+            raise
         finally:
             self._running = False
         if self._failure is not None:
@@ -87,7 +90,7 @@ class Children:
         """The life of a watching thread: until its process ends, and if it is the first to fail, until the main thread knows."""
         code = process.wait()
         with self._lock:
-            if code == 0 or self._failure is not None:
+            if code == 0 or self._failure is not None or self._is_over:
                 return
             by = f" ({signal.Signals(-code).name})" if -code in set(signal.Signals) else ""
             self._failure = LaunchError(
@@ -95,7 +98,7 @@ class Children:
             )
         log.error("lx: %s", self._failure)
         self._failed.set()
-        self._end()
+        self._end(self.grace)
         self._end_this_process_if_stuck()
 
     def _end_this_process_if_stuck(self) -> None:
@@ -105,35 +108,47 @@ class Children:
             time.sleep(_GLANCE)
             frame = sys._current_frames().get(self._thread)
             here = (id(frame), frame.f_lasti) if frame is not None else None
-            if here != spot or not (self._running or dist.is_initialized() or _is_communicating(frame)):
+            if here != spot or not (self._running or _is_communicating(frame)):
                 spot, since = here, time.monotonic()
             elif time.monotonic() - since > self.grace:
-                log.error("lx: %s This process waits for it, and ends.", self._failure)
+                log.error("lx: this process waits for one that is gone, and ends.")
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(1)
             del frame
 
-    def _end(self) -> None:
-        """Ends those that still run: politely, and after `grace` seconds for good."""
+    def _end(self, patience: float) -> None:
+        """Ends those that still run: politely, and after `patience` seconds for good."""
         self.signal(signal.SIGTERM)
-        deadline = time.monotonic() + self.grace
-        for process in self._processes.values():
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
+        self._await(patience)
+        for process in list(self._processes.values()):
+            if process.poll() is None:
                 process.kill()
                 process.wait()
 
     def _end_of_program(self) -> None:
-        """Waits for the others to come to the end of the program too; if this one fell out of it by an error, not for long."""
-        fell_out = getattr(sys, "last_value", None) is not None or self._failure is not None
-        deadline = time.monotonic() + self.grace if fell_out else None
+        """Waits for the others to come to the end of the program too; if this one fell out of it by an error, not for long.
+
+        They may be waiting in a collective for this process, which has its connections to the very end.
+        """
+        self._is_over = self._fell_out or self._failure is not None or getattr(sys, "last_value", None) is not None
+        patience = self.grace / 5
         try:
-            for process in self._processes.values():
+            self._await(patience if self._is_over else self.grace)
+            behind = [rank for rank, process in self._processes.items() if process.poll() is None]
+            if behind and not self._is_over:
+                log.warning("lx: the program is at its end in this process, and waits for that of rank %s.", ", ".join(map(str, behind)))
+                self._await(None)
+        except KeyboardInterrupt:
+            self._is_over = True
+        self._end(patience)
+
+    def _await(self, seconds: float | None) -> None:
+        """Waits until all have ended, or for that long."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        with suppress(subprocess.TimeoutExpired):
+            for process in list(self._processes.values()):
                 process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            self._end()
 
 
 def _is_broken_connection(error: BaseException | None) -> bool:
