@@ -133,7 +133,8 @@ class PluginManager(Diagnosis):
         if self._loaded:
             return
         self._loaded = True
-        found = sorted(map(self._described, self._installed()), key=lambda pair: (normalise(pair[0].slug), pair[0].distribution))
+        points = _installed() if self._entry_points is None else self._entry_points
+        found = sorted(map(_described, points), key=lambda pair: (normalise(pair[0].slug), pair[0].distribution))
         self.plugins.extend(plugin for plugin, _ in found)
         self._members = [(plugin, member) for plugin, point in found if (member := self._import(plugin, point)) is not None]
         # Those that extend join first, and all have joined before one registers: a plugin may use the kinds and hooks of any other.
@@ -145,17 +146,6 @@ class PluginManager(Diagnosis):
         if self.trace is not None:
             for plugin in self.plugins:
                 self.trace(f"plugin {plugin.slug} ({plugin.distribution} {plugin.version}): {plugin.state} {plugin.reason}".rstrip())
-
-    def _installed(self) -> "Iterable[EntryPoint]":
-        if self._entry_points is not None:
-            return self._entry_points
-        from importlib_metadata import entry_points  # noqa: PLC0415 -- 30 ms that `import lx` need not pay
-
-        return entry_points(group=GROUP)
-
-    def _described(self, point: "EntryPoint") -> "tuple[Plugin, EntryPoint]":
-        distribution, version, requires = describe(point.dist)
-        return Plugin(point.name, distribution if distribution != "?" else point.module, version, point.value, requires=requires), point
 
     def _import(self, plugin: Plugin, point: "EntryPoint") -> Any:
         plugin.reason = self._kept_out(plugin)
@@ -286,6 +276,17 @@ class PluginManager(Diagnosis):
         self.load()
         strange = sorted(({*self._disabled, *(self._only or ())}) - {normalise(plugin.slug) for plugin in self.plugins})
         return [f"LX_PLUGINS or LX_DISABLE name what is not installed: {', '.join(strange)}."] if strange else []
+
+
+def _installed() -> "Iterable[EntryPoint]":
+    from importlib_metadata import entry_points  # noqa: PLC0415 -- 30 ms that `import lx` need not pay
+
+    return entry_points(group=GROUP)
+
+
+def _described(point: "EntryPoint") -> "tuple[Plugin, EntryPoint]":
+    distribution, version, requires = describe(point.dist)
+    return Plugin(point.name, distribution if distribution != "?" else point.module, version, point.value, requires=requires), point
 
 
 @cache

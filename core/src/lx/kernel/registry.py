@@ -235,14 +235,15 @@ class KindRegistry:
         """The class of that name, for `lx.callbacks.EarlyStopping`; raises like `find`."""
         places = {_place(entry.target): entry for entry in self.entries() if entry.class_name == class_name}
         if len(places) > 1:
-            offers = " and ".join(f"{entry.provider!r} ({place})" for place, entry in places.items())
-            raise CollisionError(f"the {self.kind} class {class_name!r} is offered by {offers}; import it from where it is defined.")
+            homes = " and ".join(f"{entry.provider!r} ({place})" for place, entry in places.items())
+            raise CollisionError(f"the {self.kind} class {class_name!r} is offered by {homes}; import it from where it is defined.")
         if places:
             return self.load(*places.values())
         if self.interface_path.endswith(f":{class_name}"):
             return self.interface
         missing = self._registry.diagnosis.missing(self.kind, class_name)
-        raise missing or self._none(f"class {class_name!r}", class_name, {name: name for name in self.class_names()})
+        offers = {name: name for name in self.class_names()}
+        raise missing or _none(f"{self.kind} class {class_name!r}", class_name, offers, self._registry.diagnosis.hints())
 
     def class_names(self) -> list[str]:
         """The names of the registered classes, sorted, each once; nothing is imported."""
@@ -250,15 +251,8 @@ class KindRegistry:
 
     def _unknown(self, wanted: ComponentSpec) -> UnknownComponentError:
         spellings = {spelling: entry.name for entry in self._entries for spelling in entry.spellings}
-        return self._none(repr(str(wanted)), normalise(wanted.name), spellings)
-
-    def _none(self, what: str, name: str, offers: Mapping[str, str]) -> UnknownComponentError:
-        near = get_close_matches(name, offers, n=1)
-        parts = [f"there is no {self.kind} {what}."]
-        if near:
-            parts.append(f"Did you mean {offers[near[0]]!r}?")
-        parts.append(f"Installed: {', '.join(sorted(set(offers.values()))) or 'none'}.")
-        return UnknownComponentError(" ".join([*parts, *self._registry.diagnosis.hints()]))
+        hints = self._registry.diagnosis.hints()
+        return _none(f"{self.kind} {str(wanted)!r}", normalise(wanted.name), spellings, hints)
 
 
 class Registry:
@@ -342,6 +336,16 @@ def check_arguments(what: str, cls: Callable[..., Any], args: tuple[Any, ...], k
         near = get_close_matches(strange[0], accepted, n=1) if strange else []
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ComponentArgumentError(f"{what}: {error}.{hint} It accepts: {', '.join(accepted) or 'no arguments'}.") from None
+
+
+def _none(what: str, name: str, offers: Mapping[str, str], hints: list[str]) -> UnknownComponentError:
+    """The exception for a name that is not among `offers`, which hold the name to tell for each spelling."""
+    near = get_close_matches(name, offers, n=1)
+    parts = [f"there is no {what}."]
+    if near:
+        parts.append(f"Did you mean {offers[near[0]]!r}?")
+    parts.append(f"Installed: {', '.join(sorted(set(offers.values()))) or 'none'}.")
+    return UnknownComponentError(" ".join([*parts, *hints]))
 
 
 def _place(target: Any) -> str:
