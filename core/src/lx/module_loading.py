@@ -9,23 +9,26 @@ from typing import Any, TypeVar
 import torch
 
 from lx.kernel import default_manager
-from lx.kernel.errors import CheckpointMismatchError
+from lx.kernel.errors import CheckpointMismatchError, NotInstalledError
 from lx.rank_zero import rank_zero_warn
 
 T = TypeVar("T")
 
 
 class _OnClass:
-    """A method that works on the class alone; reached through an instance it raises, since the instance would stay as it is."""
+    """A method that works on the class alone; called on an instance it raises, since the instance would stay as it is."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
         self.__doc__ = function.__doc__
 
     def __get__(self, instance: Any, cls: type[Any]) -> Callable[..., Any]:
-        if instance is not None and not isinstance(instance, torch.jit.ScriptModule):
-            raise TypeError(f"call load_from_checkpoint on the class, {cls.__name__}.load_from_checkpoint(...): it returns a new object.")
-        return lambda *args, **kwargs: self._function(cls, *args, **kwargs)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if instance is not None:
+                raise TypeError(f"call load_from_checkpoint on the class, {cls.__name__}.load_from_checkpoint(...): it returns a new object.")
+            return self._function(cls, *args, **kwargs)
+
+        return call
 
 
 def _load_from_checkpoint(
@@ -82,7 +85,7 @@ def read_checkpoint(path: Any, map_location: Any = None, weights_only: bool | No
     registry = default_manager().registry.checkpoint_io
     entries = registry.standing_for("default")
     if not entries:
-        raise registry.missing_role("default")
+        raise NotInstalledError("no checkpoint I/O is installed; `pip install lx-standard` brings one.")
     io = registry.build(f"{entries[0].name}@{entries[0].provider}")
     return io.load_checkpoint(path, map_location=map_location, weights_only=weights_only)  # type: ignore[no-any-return]
 

@@ -6,6 +6,7 @@ Nothing is constructed here. An error is raised before anything was built, and `
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,6 +15,10 @@ from lx.kernel import ComponentSpec, Entry, Registry, parse
 from lx.kernel.errors import ComponentError, MisconfigurationException, NotInstalledError
 from lx.kernel.registry import check_arguments
 from lx.rank_zero import rank_zero_warn
+
+
+HANDED_OVER = {"logger": ("save_dir", "root_dir"), "launcher": ("environment", "num_processes", "num_nodes")}
+"""The constructor arguments that the engine fills in when it builds a component, unless the user did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +78,7 @@ class Resolution:
     decisions: list[tuple[str, str, str, str]] = field(default_factory=list)
 
     def explain(self) -> str:
-        """The decisions as a table: topic, choice, who provides it, why.
-
-        >>> print(Resolution.__doc__.splitlines()[0])
-        All that a run is made of, decided and not yet built.
-        """
+        """The decisions as a table: topic, choice, who provides it, why."""
         rows = [("what", "choice", "provided by", "why"), *self.decisions]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip() for row in rows)
@@ -207,8 +208,9 @@ class _Resolver:
             return self._standing_for("precision", "default", "precision")
         spec = str(wanted) if isinstance(wanted, int) and not isinstance(wanted, bool) else wanted
         choice = self._choose("precision", spec, "precision")
-        if isinstance(spec, str) and spec in ("16", "bf16"):
-            rank_zero_warn(f"precision={wanted!r} is read as {choice.name!r}; write that.")
+        alike = [name for name in self.registry.precision.names() if isinstance(spec, str) and name.startswith(f"{spec}-")]
+        if len(alike) > 1:
+            rank_zero_warn(f"precision={wanted!r} may mean {' or '.join(alike)}; it is read as {choice.name!r}. Write which one you mean.")
         allowed = strategy.cls.capabilities.precisions
         if allowed and choice.name not in allowed:
             raise ValueError(f"precision={choice.name!r} does not go with strategy={strategy.name!r}, which takes {', '.join(sorted(allowed))}.")
@@ -288,10 +290,8 @@ class _Resolver:
                 if choice is not None:
                     chosen.append(choice)
         if request.max_time is not None and "timer" not in taken:
-            timer = self._standing_for("callback", "timer", "timer", why="max_time is given")
-            make = timer.make
-            timer.make = lambda **extra: make(duration=request.max_time, interval="step", **extra)
-            chosen.append(timer)
+            limit = {"duration": request.max_time, "interval": "step"}
+            chosen.append(self._standing_for("callback", "timer", "timer", why="max_time is given", arguments=limit))
         return chosen
 
     def _check_combination(self, resolution: Resolution) -> None:
@@ -326,20 +326,20 @@ class _Resolver:
     def _of_entry(self, kind: str, spec: ComponentSpec, entry: Entry, topic: str, reason: str) -> Choice:
         cls = self.registry.kind(kind).load(entry)
         given = {**entry.defaults, **spec.kwargs}
-        signature = inspect.signature(cls)
-        late = {name for name, parameter in signature.parameters.items() if parameter.default is parameter.empty and name not in given}
-        if kind not in ("launcher",) and "duration" not in late:  # a launcher and the timer get their arguments when they are made
-            check_arguments(f"the {kind} {entry.name!r}", cls, spec.args, given)
+        takes = inspect.signature(cls).parameters
+        # What the engine hands over when it builds the component stands in for itself while the rest is checked.
+        promised = {name: None for name in HANDED_OVER.get(kind, ()) if name in takes and name not in given}
+        check_arguments(f"the {kind} {entry.name!r}", cls, spec.args, {**promised, **given})
 
         def make(**extra: Any) -> Any:
-            accepted = {name: value for name, value in extra.items() if name in signature.parameters or kind == "launcher"}
-            return cls(*spec.args, **{**accepted, **given})
+            return cls(*spec.args, **{**{name: value for name, value in extra.items() if name in promised}, **given})
 
         self.decisions.append((topic, entry.name, entry.provider, reason))
         return Choice(topic, kind, entry.name, entry.provider, reason, cls, make)
 
     def _standing_for(
-        self, kind: str, role: str, topic: str, *, why: str = "", optional: bool = False, usable: Callable[[Any], str] | None = None
+        self, kind: str, role: str, topic: str, *, why: str = "", optional: bool = False, usable: Callable[[Any], str] | None = None,
+        arguments: Mapping[str, Any] = MappingProxyType({}),
     ) -> Any:
         """The best component that is registered for a role and can be used; skipped ones leave their reason in the decisions."""
         skipped = []
@@ -352,7 +352,7 @@ class _Resolver:
                 skipped.append(f"{entry.name} ({objection})")
                 continue
             reason = "; ".join(filter(None, [why, "the best that is installed", f"passed over: {', '.join(skipped)}" if skipped else ""]))
-            return self._of_entry(kind, ComponentSpec(entry.name, entry.provider), entry, topic, reason)
+            return self._of_entry(kind, ComponentSpec(entry.name, entry.provider, (), arguments), entry, topic, reason)
         if optional:
             self.decisions.append((topic, "-", "-", "none is installed" + (f"; passed over: {', '.join(skipped)}" if skipped else "")))
             return None

@@ -17,7 +17,7 @@ from lx.data.source import LoaderSetup, Source
 from lx.data.transfer import compile_transfer
 from lx.dispatch import Dispatch, order_callbacks, overrides
 from lx.hparams import drop_unpicklable
-from lx.kernel.errors import CheckpointNotFoundError, MisconfigurationException
+from lx.kernel.errors import MisconfigurationException
 from lx.limits import epoch_bounds
 from lx.loops.evaluate import Evaluation
 from lx.loops.predict import Prediction
@@ -159,8 +159,6 @@ class Run:
         path = trainer.ckpt_path
         if path is None:
             return None
-        if "://" not in str(path) and not Path(path).exists():
-            raise CheckpointNotFoundError(f"ckpt_path={str(path)!r}: there is no such file or directory.")
         content = trainer.strategy.load_checkpoint(path, map_location=protocol.on_host, weights_only=self.weights_only)
         return protocol.check(content, path, self.fn is TrainerFn.FITTING)
 
@@ -274,7 +272,7 @@ class Run:
     # -- after -----------------------------------------------------------------------------------------------------------
 
     def _end(self) -> None:
-        trainer, module = self.trainer, self.module
+        trainer = self.trainer
         self._leave_devices()
         if self.fn is TrainerFn.FITTING:
             trainer.dispatch.emit("on_fit_end")
@@ -287,7 +285,6 @@ class Run:
         trainer.state.status, trainer.state.stage = TrainerStatus.FINISHED, None
         trainer.manager.hook.lx_run_ended(run=self)
         trainer.take_ckpt_path(None)
-        del module
 
     def _leave_devices(self) -> None:
         """Brings the module back to the CPU, unwrapped and with plain layers."""

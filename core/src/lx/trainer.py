@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from lx.checkpoint import dump
 from lx.delegate import delegated
 from lx.dispatch import Dispatch, order_callbacks
 from lx.fabric import Fabric
@@ -221,7 +222,6 @@ class Trainer:
         """Writes a checkpoint; every rank must call it. Raises `AttributeError` before a model is attached."""
         if self.lightning_module is None:
             raise AttributeError("save_checkpoint needs a model; call fit, validate, test or predict first.")
-        from lx.checkpoint import dump  # noqa: PLC0415
         with self.dispatch.action("save_checkpoint"):
             self.strategy.save_checkpoint(dump(self, bool(weights_only)), filepath, storage_options)
             self.strategy.barrier("save_checkpoint")

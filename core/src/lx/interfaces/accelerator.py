@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
@@ -31,7 +31,7 @@ class Accelerator(ABC):
     taken; `roles={"gpu": rank}` joins the candidates for `accelerator="gpu"`.
     """
 
-    capabilities: ClassVar[AcceleratorCapabilities] = AcceleratorCapabilities()
+    capabilities: AcceleratorCapabilities = AcceleratorCapabilities()
 
     @staticmethod
     @abstractmethod

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ class Precision:
     {'x': 1}
     """
 
-    capabilities: ClassVar[PrecisionCapabilities] = PrecisionCapabilities()
+    capabilities: PrecisionCapabilities = PrecisionCapabilities()
     precision: str = "32-true"
 
     def connect(self, device: torch.device) -> None:
@@ -62,9 +62,9 @@ class Precision:
         """Runs backward from a scalar loss, scaled."""
         self.scale_loss(tensor).backward(*args, **kwargs)
 
-    def optimizer_step(self, optimizer: Optimizer, closure: Callable[[], Any] | None = None) -> Any:
-        """Takes the step; `closure`, where given, runs forward and backward and must be called exactly as the optimizer would."""
-        return optimizer.step() if closure is None else optimizer.step(closure)
+    def optimizer_step(self, optimizer: Optimizer, closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
+        """Takes the step; `closure`, where given, runs forward and backward, and is called as the optimizer would. The rest is the optimizer's own."""
+        return optimizer.step(**kwargs) if closure is None else optimizer.step(closure, **kwargs)
 
     def unscale_gradients(self, optimizer: Optimizer) -> None:
         """Divides the gradients by the loss scale, if there is one; called after backward, before clipping and its hooks."""

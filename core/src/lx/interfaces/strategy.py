@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -50,7 +50,7 @@ class Strategy(ABC):
     Subclasses of a concrete strategy are welcome where its docstring says that it is open.
     """
 
-    capabilities: ClassVar[StrategyCapabilities] = StrategyCapabilities()
+    capabilities: StrategyCapabilities = StrategyCapabilities()
 
     def __init__(
         self,
@@ -247,7 +247,7 @@ class Strategy(ABC):
     def require_checkpoint_io(self) -> CheckpointIO:
         """The checkpoint I/O; raises `RuntimeError` where the strategy has none."""
         if self.checkpoint_io is None:
-            raise RuntimeError("no checkpoint I/O is installed; `pip install lx-plugin-torch-io` brings one.")
+            raise RuntimeError("no checkpoint I/O is installed; `pip install lx-standard` brings one.")
         return self.checkpoint_io
 
 

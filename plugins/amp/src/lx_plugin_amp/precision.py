@@ -46,7 +46,7 @@ class MixedPrecision(Precision):
         self.dtype = DTYPES[precision]
         self.device = device
         self.scaler = scaler
-        self.capabilities = PrecisionCapabilities(scales_loss=precision == "16-mixed")  # type: ignore[misc]  # differs by instance
+        self.capabilities = PrecisionCapabilities(scales_loss=precision == "16-mixed")
         self._backwards = 0
         self._unscaled: dict[Optimizer, int] = {}  # with the number of the backward whose gradients were unscaled last
         self._stepped: set[Optimizer] = set()
@@ -73,7 +73,7 @@ class MixedPrecision(Precision):
             "this, or keep float16 with plugins=MixedPrecision('16-mixed', scaler=torch.amp.GradScaler('cpu'))."
         )
         self.precision, self.dtype = "bf16-mixed", torch.bfloat16
-        self.capabilities = PrecisionCapabilities()  # type: ignore[misc]
+        self.capabilities = PrecisionCapabilities()
 
     def forward_context(self) -> AbstractContextManager[Any]:
         """`torch.autocast` for the device."""
@@ -103,24 +103,24 @@ class MixedPrecision(Precision):
         self.scaler.unscale_(optimizer)
         self._unscaled[optimizer] = self._backwards
 
-    def optimizer_step(self, optimizer: Optimizer, closure: Callable[[], Any] | None = None) -> Any:
+    def optimizer_step(self, optimizer: Optimizer, closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
         """Takes the step, unless gradients overflowed; returns what the closure returns, or else what the optimizer does.
 
         Raises `MisconfigurationException` in `16-mixed` for an optimizer whose step demands a closure, such as LBFGS.
         """
         if self.scaler is None:
-            return super().optimizer_step(optimizer, closure)
+            return super().optimizer_step(optimizer, closure, **kwargs)
         if demands_closure(type(optimizer)):  # type: ignore[arg-type]
             raise MisconfigurationException(
                 f"{type(optimizer).__name__} evaluates the loss several times within a step, which a gradient scaler does not allow: "
                 "precision='16-mixed' cannot be used with it; use 'bf16-mixed' or '32-true'."
             )
         if closure is None:
-            return self.scaler.step(optimizer) if self._mark_stepped(optimizer) else None
+            return self.scaler.step(optimizer, **kwargs) if self._mark_stepped(optimizer) else None
         with torch.enable_grad():
             loss = closure()  # before the step, not within: the scaler must see the gradients to decide whether there is one
         if self._mark_stepped(optimizer):
-            self.scaler.step(optimizer)
+            self.scaler.step(optimizer, **kwargs)
         return loss
 
     def state_dict(self) -> dict[str, Any]:
