@@ -302,12 +302,12 @@ def test_time_of_validation_does_not_count(terminal):
     owner = idle_trainer(4)
     start(bar, owner)
     for batch_idx in range(4):
+        clock.now += 1
         bar.on_train_batch_end(owner, None, None, None, batch_idx)
-    clock.now += 4
-    bar.on_validation_start(owner, None)
-    clock.now += 1000
-    bar.on_validation_batch_end(owner, None, None, None, 0)
-    bar.on_validation_end(owner, None)
+        bar.on_validation_start(owner, None)
+        clock.now += 1000
+        bar.on_validation_batch_end(owner, None, None, None, 0)
+        bar.on_validation_end(owner, None)
     bar.on_train_epoch_end(owner, None)
     bar.on_train_end(owner, None)
     assert " 4/4 0:00:04<0:00:00 1.00it/s" in terminal.screen()[0]

@@ -52,7 +52,7 @@ class Line:
     """How many batches are done, how fast, and from which batch on the line may be drawn again.
 
     `done` and `next` are plain fields, because they are written and compared at every batch. `task` is the id of rich's task, None where
-    there is no terminal. `seconds` are those of its batches: a pause does not
+    there is no terminal, and `fresh` says that it is still that of before a restart. `seconds` are those of its batches: a pause does not
     count.
     """
 
@@ -67,6 +67,7 @@ class Line:
         """Begins again at 0 of `total` (`inf`: not known) batches."""
         self.total = total
         self.description = description
+        self.fresh = True
         self.done = self.shown = self._asked_at = self._counted = self._initial = 0
         self.next = self.rate
         self.seconds = self.speed = 0.0

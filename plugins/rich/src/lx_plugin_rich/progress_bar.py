@@ -130,10 +130,10 @@ class RichProgressBar(ProgressBar):
         line = self._train
         if line is None:
             line = self._train = Line(self.refresh_rate, self._pace)
-            self._restart(line, self.total_train_batches, description)
+            line.restart(self.total_train_batches, description)
             self._show(line)
         else:
-            self._restart(line, self.total_train_batches, description)
+            line.restart(self.total_train_batches, description)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Draws the bar if `refresh_rate` batches and a tenth of a second have passed, and otherwise returns at once."""
@@ -220,7 +220,7 @@ class RichProgressBar(ProgressBar):
         self._loader = dataloader_idx
         many = len(self.trainer.num_eval_batches) > 1
         description = f"{self._eval_description} DataLoader {dataloader_idx}" if many else self._eval_description
-        self._restart(line, self.total_eval_batches(dataloader_idx), description)
+        line.restart(self.total_eval_batches(dataloader_idx), description)
 
     def _finish(self, leave: bool) -> None:
         line = self._eval
@@ -233,12 +233,6 @@ class RichProgressBar(ProgressBar):
         elif self._display is not None and line.task is not None:
             self._display.remove_task(line.task)  # it goes from the screen when that is drawn next
         self._eval = None
-
-    def _restart(self, line: Line, total: float, description: str) -> None:
-        if self._display is not None and line.task is not None:
-            self._display.remove_task(line.task)  # and not reset, which cannot make a known total unknown
-            line.task = None
-        line.restart(total, description)
 
     def _show(self, line: Line, metrics: dict[str, Any] | None = None, refresh: bool = True) -> None:
         """Shows what there is of a line, if there is a terminal."""
@@ -253,7 +247,11 @@ class RichProgressBar(ProgressBar):
             if display is None:
                 display = self._display = Display(self.configure_columns(self.trainer), MetricsColumn(self.theme.metrics), self._console)
                 display.start()
+            if line.fresh and line.task is not None:
+                display.remove_task(line.task)  # and not reset, which cannot make a known total unknown
+                line.task = None
             if line.task is None:
+                line.fresh = False
                 line.task = display.add_task(line.description, total=None if math.isinf(line.total) else line.total)
             fields: dict[str, Any] = {"metrics": line.metrics, "seconds": line.seconds, "batches_per_second": line.speed}
             display.update(line.task, completed=line.done, refresh=refresh, **fields)
