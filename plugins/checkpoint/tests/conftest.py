@@ -50,13 +50,13 @@ class Watch(Callback):
 
     place = "start"
 
-    def __init__(self, boom):
-        self.boom = boom
+    def __init__(self, boom, raises):
+        self.boom, self.raises = boom, raises
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step == self.boom:
             self.place = "exception"
-            raise Boom
+            raise self.raises
 
     def on_train_batch_end(self, *args):
         self.place = "batch"
@@ -124,12 +124,12 @@ def fit(tmp_path):
         manual=False,
         validates=True,
         boom=None,
+        raises=Boom,
         ckpt_path=None,
-        batches=4,
         folder=None,
         **settings,
     ):
-        watch = Watch(boom)
+        watch = Watch(boom, raises)
         storage = Recording(watch)
         arguments = {
             "max_epochs": 3,

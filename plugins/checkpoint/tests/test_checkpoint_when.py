@@ -174,3 +174,9 @@ def test_what_a_failing_run_saved_does_not_count_among_the_best(fit):
     ran = fit(checkpoint, values=[1, 2], boom=6)
     assert ran.saved == ["epoch=0-v=1.ckpt epoch", "epoch=1-v=1.ckpt exception"]
     assert [path.rpartition("/")[2] for path in checkpoint.best_k_models] == ["epoch=0-v=1.ckpt"]
+
+
+def test_an_interrupt_is_an_exception_like_others(fit):
+    ran = fit({"save_on_exception": True, "filename": "{step}"}, boom=6, raises=KeyboardInterrupt)
+    assert isinstance(ran.error, SystemExit)
+    assert ran.saved == ["step=4.ckpt epoch", "step=6.ckpt exception"]

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from lx import Callback, LightningModule, Trainer
 from lx.kernel.errors import MisconfigurationException
-from lx_plugin_timer import stopwatch
+from lx_plugin_timer import callback, stopwatch
 from lx_plugin_timer.callback import MOST_BATCHES_UNASKED, STAGES, Timer
 
 
@@ -27,6 +27,7 @@ class Clock:
 def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(stopwatch, "monotonic", clock)
+    monkeypatch.setattr(callback, "monotonic", clock)
     return clock
 
 

@@ -1,6 +1,8 @@
 """Timer: how long each stage has run, and the end of training after a set time."""
 
+import math
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 from lx.interfaces import Callback
@@ -70,6 +72,7 @@ class Timer(Callback):
         self._over = False
         self._batches = 0
         self._unasked = 0
+        self._unhurried_until = math.inf
 
     def listens_to(self, event: str) -> bool:
         """Batches and epochs only where the clock is looked at after them, unless a subclass has its own code for them."""
@@ -119,12 +122,19 @@ class Timer(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begins to measure; compares again, since some strategies restore a checkpoint only now."""
-        self.stages["train"].start()
+        watch = self.stages["train"]
+        watch.start()
         self._compare(trainer)
+        if self.duration is None or self.interval != "step":
+            self._unhurried_until = math.inf
+        elif trainer.world_size > 1:
+            self._unhurried_until = -math.inf  # rank 0's clock decides, which takes asking
+        else:
+            self._unhurried_until = (watch.started or 0.0) + self.duration - watch.before
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Ends training if its time is over."""
-        if self.interval != "step":
+        if monotonic() < self._unhurried_until:
             return
         self._batches += 1
         if self._unasked > 0:
