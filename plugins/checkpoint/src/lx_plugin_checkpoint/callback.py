@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from datetime import timedelta
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -27,8 +28,8 @@ class ModelCheckpoint(Checkpoint):
         filename: A template of metrics, `"{epoch}-{val_loss:.2f}"`; by default `"{epoch}-{step}"`. A metric that is not there counts as 0.
         monitor: The logged value by which checkpoints are ranked; None: the newest is the best.
         verbose: Whether each save is reported to the logger `lx`, at level INFO.
-        save_last: True: `last.ckpt` is written beside each checkpoint that is saved (beside none if `save_top_k=0`). `"link"`: it is a
-            relative link to the newest one. Without any checkpoint, it is written when training ends.
+        save_last: True: `last.ckpt` is written with each checkpoint that is saved; with `save_top_k=0`, alone, whenever one is due.
+            `"link"`: it is a relative link to the newest one. If training has saved nothing, it is written at the end.
         save_top_k: How many of the best are kept: -1 is all, 0 none; more than 1 needs `monitor`.
         save_on_exception: Whether a checkpoint is written when training fails or is interrupted.
         save_weights_only: Whether optimizers, schedulers and callbacks are left out, so that training cannot be resumed from it.
@@ -61,14 +62,14 @@ class ModelCheckpoint(Checkpoint):
         filename: str | None = None,
         monitor: str | None = None,
         verbose: bool = False,
-        save_last: Any = None,
+        save_last: bool | Literal["link"] | None = None,
         save_top_k: int = 1,
         save_on_exception: bool = False,
         save_weights_only: bool = False,
         mode: str = "min",
         auto_insert_metric_name: bool = True,
         every_n_train_steps: int | None = None,
-        train_time_interval: Any = None,
+        train_time_interval: timedelta | str | dict[str, float] | None = None,
         every_n_epochs: int | None = None,
         save_on_train_epoch_end: bool | None = None,
         enable_version_counter: bool = True,
