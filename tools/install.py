@@ -33,7 +33,10 @@ def main() -> None:
     if sys.prefix == sys.base_prefix:
         parser.error("run it with the Python of a virtual environment: `python3 -m venv .venv && .venv/bin/python tools/install.py`.")
     chosen = [] if options.none else choose(all_plugins=options.all, slugs=options.plugin)
-    bring_about(chosen, [requirement for name in options.group or ["examples"] for requirement in group(name)])
+    groups = options.group or ["examples"]
+    requirements = [requirement for name in groups for requirement in group(name)]
+    requirements += [need for one in chosen for need in (one.requires + one.test if "test" in groups else one.requires)]
+    bring_about(chosen, requirements)
 
 
 def choose(*, all_plugins: bool, slugs: Iterable[str] | None) -> list[Distribution]:
@@ -53,14 +56,14 @@ def choose(*, all_plugins: bool, slugs: Iterable[str] | None) -> list[Distributi
 def bring_about(chosen: list[Distribution], requirements: list[str]) -> None:
     """Installs what is chosen and required, unless the environment holds just that already."""
     local = {distribution.name for distribution in (core(), standard(), *plugins().values())}
-    third_party = {*requirements, *(need for one in chosen for need in (*one.requires, *one.test) if requirement_name(need) not in local)}
-    wanted = [*(group("torch") if chosen else ()), *sorted(third_party), *BUILD]
+    beyond = {requirement for requirement in requirements if requirement_name(requirement) not in local}
+    wanted = [*(group("torch") if chosen else ()), *sorted(beyond), *BUILD]
     stamp = Path(sys.prefix, "lx-installed.txt")
     state = "\n".join([*wanted, *(f"{one.folder}: {one.project}" for one in chosen)])
     if stamp.exists() and stamp.read_text("utf-8") == state:
         return
     stamp.unlink(missing_ok=True)
-    print(f"installing {len(chosen)} distributions of this checkout, {', '.join(wanted)}; torch alone is about 200 MB", flush=True)
+    print(f"installing {len(chosen)} distributions of this checkout, and {', '.join(wanted)}", flush=True)
     pip("install", "--no-compile", *wanted)  # what is imported is compiled then: a fraction of the files that torch has
     stale = installed_from_here() - {one.name for one in chosen}
     if stale:
