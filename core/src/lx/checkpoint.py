@@ -77,7 +77,9 @@ def restore_model(trainer: Any, checkpoint: dict[str, Any]) -> None:
             callback.load_state_dict(state)
     left = sorted(set(map(str, states)) - {callback.state_key for callback in trainer.callbacks})
     if left:
-        rank_zero_warn(f"the checkpoint holds the states of callbacks that this trainer does not have: {', '.join(left)}; they are left out.")
+        rank_zero_warn(
+            f"the checkpoint holds the states of callbacks that this trainer does not have: {', '.join(left)}; they are left out."
+        )
 
 
 def restore_precision(trainer: Any, checkpoint: dict[str, Any]) -> None:
@@ -93,7 +95,9 @@ def restore_training(trainer: Any, checkpoint: dict[str, Any]) -> None:
     states, schedules = checkpoint["optimizer_states"], checkpoint["lr_schedulers"]
     for what, found, here in (("optimizers", states, trainer.optimizers), ("schedulers", schedules, trainer.lr_scheduler_configs)):
         if len(found) != len(here):
-            raise CheckpointMismatchError(f"the checkpoint holds {len(found)} {what}, and configure_optimizers made {len(here)}; resume with the model that wrote it.")
+            raise CheckpointMismatchError(
+                f"the checkpoint holds {len(found)} {what}, and configure_optimizers made {len(here)}; resume with the model that wrote it."
+            )
     for optimizer, state in zip(trainer.optimizers, states, strict=True):
         try:
             trainer.strategy.load_optimizer_state_dict(optimizer, trainer.lightning_module, state)

@@ -22,3 +22,13 @@ class delegated:  # noqa: N801 -- reads as a declaration, like property
 
     def __get__(self, owner: Any, cls: type[Any] | None = None) -> Any:
         return self if owner is None else self._get(owner)
+
+
+def in_role(role: str, doc: str) -> property:
+    """A read-only attribute: the owner's callbacks that have a role."""
+    return property(lambda owner: [callback for callback in owner.callbacks if role in callback.roles], doc=doc)
+
+
+def first_in_role(role: str, doc: str) -> property:
+    """A read-only attribute: the first of the owner's callbacks that has a role, None without one."""
+    return property(lambda owner: next((callback for callback in owner.callbacks if role in callback.roles), None), doc=doc)

@@ -34,7 +34,9 @@ def order_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
     listed = list(callbacks)
     for callback in listed:
         if callback.phase not in PHASES:
-            raise MisconfigurationException(f"{type(callback).__name__}.phase is {callback.phase!r}; it must be one of {', '.join(PHASES)}.")
+            raise MisconfigurationException(
+                f"{type(callback).__name__}.phase is {callback.phase!r}; it must be one of {', '.join(PHASES)}."
+            )
     rank = {"first": 0, "normal": 1, "monitor": 1, "last": 2}
     waiting = sorted(listed, key=lambda callback: rank[callback.phase])
     done: list[Callback] = []
@@ -42,10 +44,22 @@ def order_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
         ready = next((one for one in waiting if not any(_must_wait(one, other) for other in waiting if other is not one)), None)
         if ready is None:
             names = " -> ".join(type(callback).__name__ for callback in waiting)
-            raise MisconfigurationException(f"the callbacks {names} demand by `before` and `after` to stand before each other; drop one demand.")
+            raise MisconfigurationException(
+                f"the callbacks {names} demand by `before` and `after` to stand before each other; drop one demand."
+            )
         waiting.remove(ready)
         done.append(ready)
     return done
+
+
+def require_distinct_states(callbacks: list[Callback]) -> None:
+    """Raises `RuntimeError` if two callbacks would store their states under one key."""
+    keys = [callback.state_key for callback in callbacks if type(callback).state_dict is not Callback.state_dict]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise RuntimeError(
+                f"two callbacks have the state_key {key!r}, so a checkpoint could not hold both; give them different arguments, or override state_key."
+            )
 
 
 def _must_wait(one: Callback, other: Callback) -> bool:
@@ -55,7 +69,9 @@ def _must_wait(one: Callback, other: Callback) -> bool:
 def _names(callback: Callback) -> set[str]:
     """What `before` and `after` may call a callback: its class in either spelling."""
     name = type(callback).__name__
-    snake = "".join(f"_{letter}" if letter.isupper() and place and not name[place - 1].isupper() else letter for place, letter in enumerate(name))
+    snake = "".join(
+        f"_{letter}" if letter.isupper() and place and not name[place - 1].isupper() else letter for place, letter in enumerate(name)
+    )
     return {normalise(name), normalise(snake)}
 
 
@@ -67,7 +83,14 @@ class Dispatch:
     """
 
     def __init__(
-        self, trainer: Any, module: Any, callbacks: Sequence[Callback], log: Any, *, base: type[Any], profiler: Profiler | None = None,
+        self,
+        trainer: Any,
+        module: Any,
+        callbacks: Sequence[Callback],
+        log: Any,
+        *,
+        base: type[Any],
+        profiler: Profiler | None = None,
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self._trainer, self._module, self._log = trainer, module, log
@@ -138,11 +161,22 @@ class Dispatch:
         if self._trace is None:
             return fan
         module = [type(self._module).__name__] if hook else []
-        return traced(self._trace, event, [*(type(callback).__name__ for callback in early), *module, *(type(callback).__name__ for callback in late)], fan)
+        return traced(
+            self._trace,
+            event,
+            [*(type(callback).__name__ for callback in early), *module, *(type(callback).__name__ for callback in late)],
+            fan,
+        )
 
 
 def compile_fan(
-    site: str, before: tuple[Callable[..., Any], ...], hook: Callable[..., Any] | None, after: tuple[Callable[..., Any], ...], trainer: Any, module: Any, log: Any
+    site: str,
+    before: tuple[Callable[..., Any], ...],
+    hook: Callable[..., Any] | None,
+    after: tuple[Callable[..., Any], ...],
+    trainer: Any,
+    module: Any,
+    log: Any,
 ) -> Callable[..., Any]:
     """One function for all listeners of an event. The site is put back afterwards, since events happen inside of steps."""
 

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from lx.batch import map_tensors, move_to
+from lx.data.samplers import distribute
 from lx.delegate import delegated
 from lx.interfaces.accelerator import Accelerator
 from lx.interfaces.precision import Precision
@@ -22,7 +23,6 @@ from lx.kernel.errors import CheckpointKeyError
 from lx.rank_zero import rank_zero_only, rank_zero_warn
 from lx.resolve import Request, Resolution, resolve
 from lx.rng import WORKERS_VARIABLE, seed_everything, worker_init_function
-from lx.data.samplers import distribute
 from lx.wrappers import FabricDataLoader, FabricModule, FabricOptimizer, is_wrapped, unwrap
 
 __all__ = ["Fabric", "is_wrapped"]
@@ -53,8 +53,14 @@ class Fabric:
     ) -> None:
         manager = manager or default_manager()
         request = Request(
-            accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=num_nodes, precision=precision, plugins=plugins,
-            logger=loggers, trainer=False,
+            accelerator=accelerator,
+            strategy=strategy,
+            devices=devices,
+            num_nodes=num_nodes,
+            precision=precision,
+            plugins=plugins,
+            logger=loggers,
+            trainer=False,
         )
         self._assemble(resolve(request, manager.registry))
         self.callbacks: list[Any] = list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks] if callbacks is not None else []
@@ -86,7 +92,9 @@ class Fabric:
         self.strategy = strategy
         self.launcher = None
         if resolution.launcher is not None and environment is not None and not environment.creates_processes_externally:
-            self.launcher = resolution.launcher.make(environment=environment, num_processes=processes, num_nodes=resolution.request.num_nodes)
+            self.launcher = resolution.launcher.make(
+                environment=environment, num_processes=processes, num_nodes=resolution.request.num_nodes
+            )
         self._launched = False
         self._forwarded: set[str] = set()
 
@@ -155,7 +163,9 @@ class Fabric:
         if not optimizers:
             ready: Any = self._wrap(module, self.strategy.setup_module(self._moved(module, move_to_device)))
         elif self.strategy.capabilities.joint_setup:
-            wrapped, stepped = self.strategy.setup_module_and_optimizers(self._moved(module, move_to_device), [self._checked(o) for o in optimizers])
+            wrapped, stepped = self.strategy.setup_module_and_optimizers(
+                self._moved(module, move_to_device), [self._checked(o) for o in optimizers]
+            )
             ready = (self._wrap(module, wrapped), *(self._wrap_optimizer(optimizer) for optimizer in stepped))
         else:
             wrapped = self.strategy.setup_module(self._moved(module, move_to_device))
@@ -221,7 +231,12 @@ class Fabric:
         self.precision.backward(tensor, *args, **kwargs)
 
     def clip_gradients(
-        self, module: Any, optimizer: Any, clip_val: float | None = None, max_norm: float | None = None, norm_type: float | int = 2.0,
+        self,
+        module: Any,
+        optimizer: Any,
+        clip_val: float | None = None,
+        max_norm: float | None = None,
+        norm_type: float | int = 2.0,
         error_if_nonfinite: bool = True,
     ) -> torch.Tensor | None:
         """Clips by value or by norm, of which exactly one must be given; returns the norm before, for `max_norm`."""
@@ -233,9 +248,7 @@ class Fabric:
             return self.strategy.clip_gradients_norm(module, optimizer, max_norm, norm_type, error_if_nonfinite)
         return self.strategy.clip_gradients_value(module, optimizer, clip_val)  # type: ignore[arg-type, func-returns-value]
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """The precision's forward context, for code outside of a module."""
-        return self.precision.forward_context()  # type: ignore[no-any-return]
+    autocast = delegated("precision.forward_context", "The precision's forward context, for code outside of a module.")
 
     def no_backward_sync(self, module: FabricModule, enabled: bool = True) -> AbstractContextManager[Any]:
         """Within it gradients stay in this process; for all but the last batch of an accumulation window."""
@@ -252,18 +265,13 @@ class Fabric:
 
     # -- contexts --------------------------------------------------------------------------------------------------------
 
-    def init_tensor(self) -> AbstractContextManager[Any]:
-        """Tensors made within are on the device, in the precision."""
-        return self.strategy.tensor_init_context()
+    init_tensor = delegated("strategy.tensor_init_context", "Tensors made within are on the device, in the precision.")
+    sharded_model = delegated("strategy.module_init_context", "Modules made within are sharded where the strategy shards.")
 
     def init_module(self, empty_init: bool | None = None) -> AbstractContextManager[Any]:
         """Modules made within are on the device, in the precision; `empty_init=True` leaves their weights uninitialised."""
         self.setup_environment()
         return self.strategy.module_init_context(empty_init)
-
-    def sharded_model(self) -> AbstractContextManager[Any]:
-        """Modules made within are sharded where the strategy shards."""
-        return self.strategy.module_init_context()
 
     @contextmanager
     def rank_zero_first(self, local: bool = False) -> Iterator[None]:
@@ -318,7 +326,9 @@ class Fabric:
             value = value.state_dict()
         return value if keep is None else {name: item for name, item in value.items() if keep(name, item)}
 
-    def load(self, path: str | Path, state: dict[str, Any] | None = None, strict: bool = True, *, weights_only: bool | None = None) -> dict[str, Any]:
+    def load(
+        self, path: str | Path, state: dict[str, Any] | None = None, strict: bool = True, *, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         """Reads a checkpoint into the objects of `state`, in place, and returns what it held beside them.
 
         Plain values in `state` are replaced. Raises `KeyError` for a missing key if `strict`, `FileNotFoundError` for a missing file.
@@ -329,7 +339,9 @@ class Fabric:
             if key in content:
                 self._restore(state, key, content.pop(key), strict)  # type: ignore[arg-type]
             elif strict:
-                raise CheckpointKeyError(f"{path} holds no {key!r}; it holds {', '.join(map(repr, content))}. strict=False skips what is missing.")
+                raise CheckpointKeyError(
+                    f"{path} holds no {key!r}; it holds {', '.join(map(repr, content))}. strict=False skips what is missing."
+                )
         self.barrier()
         return content
 

@@ -60,12 +60,16 @@ class HyperparametersMixin:
             if args:
                 missing = [arg for arg in args if not isinstance(arg, str) or arg not in found]
                 if missing:
-                    raise ValueError(f"save_hyperparameters({', '.join(map(repr, args))}): {missing[0]!r} is no argument of __init__; those are {', '.join(found)}.")
+                    raise ValueError(
+                        f"save_hyperparameters({', '.join(map(repr, args))}): {missing[0]!r} is no argument of __init__; those are {', '.join(found)}."
+                    )
                 found = {key: found[key] for key in args}
         kept = {key: value for key, value in found.items() if key not in ignored}
         for key, value in kept.items():
             if isinstance(value, nn.Module):
-                rank_zero_warn(f"the hyperparameter {key!r} is a module, whose weights are saved with the model already; save_hyperparameters(ignore=[{key!r}]).")
+                rank_zero_warn(
+                    f"the hyperparameter {key!r} is a module, whose weights are saved with the model already; save_hyperparameters(ignore=[{key!r}])."
+                )
         hparams = self.hparams
         for key in ignored & set(hparams):
             del hparams[key]
@@ -112,7 +116,9 @@ def _given(args: tuple[Any, ...]) -> tuple[str, dict[str, Any]] | None:
         return "kwargs", dict(value)
     if isinstance(value, Namespace):
         return "kwargs", vars(value).copy()
-    raise ValueError(f"save_hyperparameters({value!r}): pass names of arguments, or one mapping or Namespace, not a {type(value).__name__}.")
+    raise ValueError(
+        f"save_hyperparameters({value!r}): pass names of arguments, or one mapping or Namespace, not a {type(value).__name__}."
+    )
 
 
 def _calling_frame(owner: Any) -> FrameType:
@@ -134,7 +140,9 @@ def _init_arguments(owner: Any, frame: FrameType | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     while frame is not None and _self_of(frame) is owner:
         if frame.f_code.co_name in ("__init__", "__post_init__"):
-            found = {**found, **_frame_arguments(owner, frame)} if frame.f_code.co_name == "__init__" else {**found, **_dataclass_fields(owner)}
+            found = (
+                {**found, **_frame_arguments(owner, frame)} if frame.f_code.co_name == "__init__" else {**found, **_dataclass_fields(owner)}
+            )
         frame = frame.f_back
     return found
 
@@ -161,5 +169,7 @@ def drop_unpicklable(owner: HyperparametersMixin) -> None:
         try:
             pickle.dumps(value)
         except Exception:
-            rank_zero_warn(f"the hyperparameter {name!r} of {type(owner).__name__} cannot be pickled, and is dropped; save_hyperparameters(ignore=[{name!r}]).")
+            rank_zero_warn(
+                f"the hyperparameter {name!r} of {type(owner).__name__} cannot be pickled, and is dropped; save_hyperparameters(ignore=[{name!r}])."
+            )
             del owner.hparams[name]

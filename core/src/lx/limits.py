@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -30,8 +30,13 @@ class Limits:
     check_val_every_n_epoch: int | None
     num_sanity_val_steps: int | float
     log_every_n_steps: int
-    accumulate_grad_batches: int
+    accumulate_grad_batches: int | Callable[[int], int]
     reload_dataloaders_every_n_epochs: int
+
+    def window_size(self, step: int) -> int:
+        """The number of batches in the accumulation window that begins after `step` optimizer steps."""
+        batches = self.accumulate_grad_batches
+        return count("accumulate_grad_batches(step)", batches(step), least=1) if callable(batches) else batches
 
     @property
     def val_check_seconds(self) -> float | None:
@@ -39,37 +44,44 @@ class Limits:
         return self.val_check_interval.total_seconds() if isinstance(self.val_check_interval, timedelta) else None
 
 
-def read_limits(
-    *, fast_dev_run: int | bool, overfit_batches: int | float, barebones: bool, max_epochs: Any, min_epochs: Any, max_steps: Any, min_steps: Any,
-    max_time: Any, batches: Mapping[str, int | float | None], val_check_interval: Any, check_val_every_n_epoch: Any, num_sanity_val_steps: Any,
-    log_every_n_steps: Any, accumulate_grad_batches: Any, reload_dataloaders_every_n_epochs: Any,
-) -> Limits:
-    """Checks every quantity and returns them as they will be used; raises `MisconfigurationException`, or `TypeError`."""
-    dev_run = _fast_dev_run(fast_dev_run)
-    if dev_run:
-        batches = dict.fromkeys(batches, dev_run)
-        max_steps, max_epochs, num_sanity_val_steps, val_check_interval, check_val_every_n_epoch = dev_run, 1, 0, 1.0, 1
-        rank_zero_info(f"fast_dev_run: one epoch of {dev_run} batch(es) in every stage; nothing is logged or saved.")
-    overfit = batch_limit("overfit_batches", overfit_batches)
-    if overfit:
-        batches = {**batches, "limit_train_batches": overfit, "limit_val_batches": overfit}
-    limits = {name: batch_limit(name, 1.0 if value is None else value) for name, value in batches.items()}
-    count("max_epochs", max_epochs, least=-1, optional=True)
-    count("min_epochs", min_epochs, optional=True)
-    count("max_steps", max_steps, least=-1)
-    count("min_steps", min_steps, optional=True)
-    sanity = 2 if num_sanity_val_steps is None else num_sanity_val_steps
-    count("num_sanity_val_steps", sanity, least=-1)
-    every_n_epoch = count("check_val_every_n_epoch", check_val_every_n_epoch, least=1, optional=True)
-    return Limits(
-        max_epochs, min_epochs, max_steps, min_steps, None if max_time is None else duration("max_time", max_time),
-        limits["limit_train_batches"], limits["limit_val_batches"], limits["limit_test_batches"], limits["limit_predict_batches"],
-        dev_run, overfit, _interval(val_check_interval, every_n_epoch), every_n_epoch,
-        0 if barebones else math.inf if sanity == -1 else sanity,
-        0 if barebones else count("log_every_n_steps", 50 if log_every_n_steps is None else log_every_n_steps),
-        count("accumulate_grad_batches", accumulate_grad_batches, least=1),
-        count("reload_dataloaders_every_n_epochs", reload_dataloaders_every_n_epochs),
-    )
+BATCH_LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches")
+
+
+def read_limits(given: Mapping[str, Any], barebones: bool) -> Limits:
+    """Checks every quantity of `given`, the Trainer's arguments by name, and returns them as they will be used.
+
+    Raises `MisconfigurationException`, or `TypeError` for None where a number is needed.
+    """
+    told = {
+        **given,
+        "fast_dev_run": _fast_dev_run(given["fast_dev_run"]),
+        "overfit_batches": batch_limit("overfit_batches", given["overfit_batches"]),
+    }
+    told = _as_development_run(told) if told["fast_dev_run"] else told
+    if told["overfit_batches"]:
+        told.update(limit_train_batches=told["overfit_batches"], limit_val_batches=told["overfit_batches"])
+    for name, least, optional in (("max_epochs", -1, True), ("min_epochs", 0, True), ("max_steps", -1, False), ("min_steps", 0, True)):
+        count(name, told[name], least, optional)
+    for name in BATCH_LIMITS:
+        told[name] = batch_limit(name, 1.0 if told[name] is None else told[name])
+    told["max_time"] = None if told["max_time"] is None else duration("max_time", told["max_time"])
+    count("check_val_every_n_epoch", told["check_val_every_n_epoch"], least=1, optional=True)
+    told["val_check_interval"] = _interval(told["val_check_interval"], told["check_val_every_n_epoch"])
+    sanity = count("num_sanity_val_steps", 2 if told["num_sanity_val_steps"] is None else told["num_sanity_val_steps"], least=-1)
+    told["num_sanity_val_steps"] = 0 if barebones else math.inf if sanity == -1 else sanity
+    every = count("log_every_n_steps", 50 if told["log_every_n_steps"] is None else told["log_every_n_steps"])
+    told["log_every_n_steps"] = 0 if barebones else every
+    if not callable(told["accumulate_grad_batches"]):
+        count("accumulate_grad_batches", told["accumulate_grad_batches"], least=1)
+    count("reload_dataloaders_every_n_epochs", told["reload_dataloaders_every_n_epochs"])
+    return Limits(**told)
+
+
+def _as_development_run(told: dict[str, Any]) -> dict[str, Any]:
+    batches = told["fast_dev_run"]
+    rank_zero_info(f"fast_dev_run: one epoch of {batches} batch(es) in every stage; nothing is logged or saved.")
+    told = {**told, **dict.fromkeys(BATCH_LIMITS, batches), "max_steps": batches, "max_epochs": 1}
+    return {**told, "num_sanity_val_steps": 0, "val_check_interval": 1.0, "check_val_every_n_epoch": 1}
 
 
 def count(name: str, value: Any, least: int = 0, optional: bool = False) -> Any:
@@ -119,7 +131,9 @@ def num_batches(name: str, limit: int | float, available: int | float) -> int | 
     if limit in (0.0, 1.0) or available == 0:
         return available if limit else 0
     if available == math.inf:
-        raise MisconfigurationException(f"{name}={limit!r} is a fraction, and the loader has no length; give a number of batches (an int) or 1.0.")
+        raise MisconfigurationException(
+            f"{name}={limit!r} is a fraction, and the loader has no length; give a number of batches (an int) or 1.0."
+        )
     share = int(available * limit)
     if share == 0:
         raise MisconfigurationException(

@@ -196,8 +196,20 @@ class LightningModule(ModelHooks, DataHooks, HyperparametersMixin, LoadableFromC
             rank_zero_warn(f"self.log({name!r}): this module is not attached to a Trainer, so nothing is logged.")
             return
         self._log.log(
-            name, value, prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, sync_dist_group, add_dataloader_idx, batch_size,
-            metric_attribute, rank_zero_only,
+            name,
+            value,
+            prog_bar,
+            logger,
+            on_step,
+            on_epoch,
+            reduce_fx,
+            enable_graph,
+            sync_dist,
+            sync_dist_group,
+            add_dataloader_idx,
+            batch_size,
+            metric_attribute,
+            rank_zero_only,
         )
 
     def log_dict(self, dictionary: Mapping[str, Any], **options: Any) -> None:
@@ -260,7 +272,9 @@ class LightningModule(ModelHooks, DataHooks, HyperparametersMixin, LoadableFromC
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Backward, in manual optimization; raises `MisconfigurationException` in automatic optimization."""
         if self.automatic_optimization:
-            raise MisconfigurationException("manual_backward is for manual optimization: set self.automatic_optimization = False in __init__.")
+            raise MisconfigurationException(
+                "manual_backward is for manual optimization: set self.automatic_optimization = False in __init__."
+            )
         self.trainer.manual_backward(loss, *args, **kwargs)
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:

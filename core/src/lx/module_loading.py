@@ -25,15 +25,22 @@ class _OnClass:
     def __get__(self, instance: Any, cls: type[Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             if instance is not None:
-                raise TypeError(f"call load_from_checkpoint on the class, {cls.__name__}.load_from_checkpoint(...): it returns a new object.")
+                raise TypeError(
+                    f"call load_from_checkpoint on the class, {cls.__name__}.load_from_checkpoint(...): it returns a new object."
+                )
             return self._function(cls, *args, **kwargs)
 
         return call
 
 
 def _load_from_checkpoint(
-    cls: type[T], checkpoint_path: Any, map_location: Any = None, hparams_file: str | Path | None = None, strict: bool | None = None,
-    weights_only: bool | None = None, **kwargs: Any,
+    cls: type[T],
+    checkpoint_path: Any,
+    map_location: Any = None,
+    hparams_file: str | Path | None = None,
+    strict: bool | None = None,
+    weights_only: bool | None = None,
+    **kwargs: Any,
 ) -> T:
     """A new object from a checkpoint: made with the hyperparameters in it, then given the state in it.
 
@@ -64,7 +71,9 @@ def _load_module(module: Any, checkpoint: dict[str, Any], strict: bool | None) -
     module.configure_model()
     module.on_load_checkpoint(checkpoint)
     if strict is not None and module.__dict__.get("_strict_loading") not in (None, strict):
-        raise ValueError(f"strict={strict} contradicts strict_loading={module.strict_loading} of {type(module).__name__}; leave one of the two out.")
+        raise ValueError(
+            f"strict={strict} contradicts strict_loading={module.strict_loading} of {type(module).__name__}; leave one of the two out."
+        )
     strict = module.strict_loading if strict is None else strict
     state = checkpoint["state_dict"]
     try:

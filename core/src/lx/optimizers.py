@@ -11,9 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 from lx.kernel.errors import MisconfigurationException
 from lx.rank_zero import rank_zero_warn
 
-FORMS = (
-    "an optimizer; a list of optimizers; ([optimizers], [schedulers]); {'optimizer': ..., 'lr_scheduler': ...}; a list of such mappings; or None"
-)
+FORMS = "an optimizer; a list of optimizers; ([optimizers], [schedulers]); {'optimizer': ..., 'lr_scheduler': ...}; a list of such mappings; or None"
 _KEYS = ("scheduler", "name", "interval", "frequency", "reduce_on_plateau", "monitor", "strict")
 
 
@@ -74,10 +72,14 @@ def _split(configured: Any) -> tuple[list[Optimizer], list[Any], str | None]:
 def _from_mapping(configured: Mapping[str, Any]) -> tuple[list[Optimizer], list[Any], str | None]:
     optimizer = configured.get("optimizer")
     if not isinstance(optimizer, Optimizer):
-        raise MisconfigurationException(f"configure_optimizers returned a mapping whose 'optimizer' is {optimizer!r}; it must return {FORMS}.")
+        raise MisconfigurationException(
+            f"configure_optimizers returned a mapping whose 'optimizer' is {optimizer!r}; it must return {FORMS}."
+        )
     strange = [key for key in configured if key not in ("optimizer", "lr_scheduler", "monitor", "frequency")]
     if strange:
-        rank_zero_warn(f"configure_optimizers: the keys {strange} mean nothing here and are left out; those of a scheduler belong in 'lr_scheduler'.")
+        rank_zero_warn(
+            f"configure_optimizers: the keys {strange} mean nothing here and are left out; those of a scheduler belong in 'lr_scheduler'."
+        )
     scheduler = configured.get("lr_scheduler")
     return [optimizer], [] if scheduler is None else [scheduler], configured.get("monitor")
 
@@ -98,16 +100,24 @@ def _scheduler_config(given: Any, monitor: str | None, automatic: bool, steps_sc
     config = LRSchedulerConfig(**{"monitor": monitor, **{key: value for key, value in fields.items() if key in _KEYS}})
     scheduler = config.scheduler
     if config.interval not in ("step", "epoch"):
-        raise MisconfigurationException(f"configure_optimizers: interval={config.interval!r} of {type(scheduler).__name__}; it must be 'step' or 'epoch'.")
+        raise MisconfigurationException(
+            f"configure_optimizers: interval={config.interval!r} of {type(scheduler).__name__}; it must be 'step' or 'epoch'."
+        )
     if not isinstance(config.frequency, int) or config.frequency < 1:
-        raise MisconfigurationException(f"configure_optimizers: frequency={config.frequency!r} of {type(scheduler).__name__}; it must be an integer, 1 or more.")
+        raise MisconfigurationException(
+            f"configure_optimizers: frequency={config.frequency!r} of {type(scheduler).__name__}; it must be an integer, 1 or more."
+        )
     if not all(callable(getattr(scheduler, name, None)) for name in ("state_dict", "load_state_dict")):
-        raise TypeError(f"the scheduler {type(scheduler).__name__} must have state_dict and load_state_dict, or a checkpoint could not hold it.")
+        raise TypeError(
+            f"the scheduler {type(scheduler).__name__} must have state_dict and load_state_dict, or a checkpoint could not hold it."
+        )
     if isinstance(scheduler, ReduceLROnPlateau):
         config.reduce_on_plateau = True
     if not automatic:
         if "reduce_on_plateau" in fields or "monitor" in fields or "strict" in fields:
-            rank_zero_warn("configure_optimizers: with manual optimization you step the schedulers, so reduce_on_plateau, monitor and strict do nothing.")
+            rank_zero_warn(
+                "configure_optimizers: with manual optimization you step the schedulers, so reduce_on_plateau, monitor and strict do nothing."
+            )
         return config
     return _check_automatic(config, steps_schedulers)
 
@@ -134,7 +144,9 @@ class LightningOptimizer:
     It is an instance of the original's class, too; `.optimizer` is the original.
     """
 
-    def __init__(self, optimizer: Optimizer, step: Callable[[Optimizer, Callable[[], Any] | None, dict[str, Any]], Any], module: Any) -> None:
+    def __init__(
+        self, optimizer: Optimizer, step: Callable[[Optimizer, Callable[[], Any] | None, dict[str, Any]], Any], module: Any
+    ) -> None:
         self.__dict__.update({name: value for name, value in vars(optimizer).items() if name != "step"})
         self.__class__ = type("Lightning" + type(optimizer).__name__, (type(self), type(optimizer)), {})
         self._optimizer = optimizer
@@ -155,7 +167,10 @@ class LightningOptimizer:
     @contextmanager
     def toggle_model(self, sync_grad: bool = True) -> Iterator[None]:
         """Within it only this optimizer's parameters require gradients; `sync_grad=False` keeps gradients in this process."""
-        with self._module.toggled_optimizer(self), self._module.trainer.strategy.no_backward_sync(self._module.trainer.model, enabled=not sync_grad):
+        with (
+            self._module.toggled_optimizer(self),
+            self._module.trainer.strategy.no_backward_sync(self._module.trainer.model, enabled=not sync_grad),
+        ):
             yield
 
     def refresh(self) -> None:

@@ -16,7 +16,6 @@ from lx.kernel.errors import ComponentError, MisconfigurationException, NotInsta
 from lx.kernel.registry import check_arguments
 from lx.rank_zero import rank_zero_warn
 
-
 HANDED_OVER = {"logger": ("save_dir", "root_dir"), "launcher": ("environment", "num_processes", "num_nodes")}
 """The constructor arguments that the engine fills in when it builds a component, unless the user did."""
 
@@ -81,7 +80,9 @@ class Resolution:
         """The decisions as a table: topic, choice, who provides it, why."""
         rows = [("what", "choice", "provided by", "why"), *self.decisions]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip() for row in rows)
+        return "\n".join(
+            "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip() for row in rows
+        )
 
 
 def resolve(request: Request, registry: Registry) -> Resolution:
@@ -103,11 +104,18 @@ class _Resolver:
         devices = self._devices(accelerator)
         strategy = self._strategy(len(devices))
         resolution = Resolution(
-            self.request, accelerator, devices, accelerator.cls.get_parallel_devices(devices), strategy, self._precision(strategy),
+            self.request,
+            accelerator,
+            devices,
+            accelerator.cls.get_parallel_devices(devices),
+            strategy,
+            self._precision(strategy),
         )
         resolution.environment = self._environment(strategy)
         resolution.launcher = self._launcher(strategy)
-        resolution.checkpoint_io = self.plugins.get("checkpoint_io") or self._standing_for("checkpoint_io", "default", "checkpoint I/O", optional=True)
+        resolution.checkpoint_io = self.plugins.get("checkpoint_io") or self._standing_for(
+            "checkpoint_io", "default", "checkpoint I/O", optional=True
+        )
         resolution.layer_sync = self._layer_sync(strategy)
         if self.request.trainer:
             resolution.profiler = self._profiler()
@@ -130,7 +138,9 @@ class _Resolver:
             else:
                 kind = next((kind for kind in kinds if isinstance(given, self.registry.kind(kind).interface)), None)
             if kind is None:
-                raise MisconfigurationException(f"plugins: {given!r} is none of {', '.join(kinds)}; pass an instance or a registered name of one.")
+                raise MisconfigurationException(
+                    f"plugins: {given!r} is none of {', '.join(kinds)}; pass an instance or a registered name of one."
+                )
             if kind in found:
                 raise MisconfigurationException(f"plugins: {given!r} is the second {kind}; pass at most one of a kind.")
             found[kind] = self._choose(kind, given, kind, "given in plugins")
@@ -140,7 +150,9 @@ class _Resolver:
         wanted = self.request.accelerator
         if isinstance(wanted, str) and wanted.strip().lower() in ("auto", "gpu"):
             role = wanted.strip().lower()
-            return self._standing_for("accelerator", role, "accelerator", usable=lambda cls: "" if cls.is_available() else "no such device here")
+            return self._standing_for(
+                "accelerator", role, "accelerator", usable=lambda cls: "" if cls.is_available() else "no such device here"
+            )
         choice = self._choose("accelerator", wanted, "accelerator")
         if not choice.cls.is_available():
             raise MisconfigurationException(
@@ -163,7 +175,9 @@ class _Resolver:
         if not isinstance(self.request.num_nodes, int) or self.request.num_nodes < 1:
             raise ValueError(f"num_nodes={self.request.num_nodes!r}: it must be an integer, 1 or more.")
         if wanted is None or wanted in (0, "0") or wanted == []:
-            raise MisconfigurationException(f"devices={wanted!r}: a run needs at least one device; give a number, a list of indices or 'auto'.")
+            raise MisconfigurationException(
+                f"devices={wanted!r}: a run needs at least one device; give a number, a list of indices or 'auto'."
+            )
         if wanted == "auto":
             devices = cls.parse_devices(cls.auto_device_count())
             reason = f"devices='auto' is {len(devices)} on {accelerator.name}"
@@ -171,7 +185,9 @@ class _Resolver:
             devices, reason = cls.parse_devices(wanted), f"devices={wanted!r}"
         most = cls.capabilities.max_devices
         if most and len(devices) * self.request.num_nodes > most:
-            raise ValueError(f"devices={wanted!r}: the accelerator {accelerator.name} works with {most} device(s) only; use another accelerator.")
+            raise ValueError(
+                f"devices={wanted!r}: the accelerator {accelerator.name} works with {most} device(s) only; use another accelerator."
+            )
         self.decisions.append(("devices", ",".join(map(str, devices)), accelerator.provider, reason))
         return devices  # type: ignore[no-any-return]
 
@@ -196,7 +212,9 @@ class _Resolver:
         }
         for part, also_asked in asked.items():
             if also_asked and getattr(strategy, part, None) is not None:
-                raise MisconfigurationException(f"{part} is given twice: in the strategy {type(strategy).__name__} and beside it; give it once.")
+                raise MisconfigurationException(
+                    f"{part} is given twice: in the strategy {type(strategy).__name__} and beside it; give it once."
+                )
 
     def _precision(self, strategy: Choice) -> Choice:
         wanted = self.request.precision
@@ -213,7 +231,9 @@ class _Resolver:
             rank_zero_warn(f"precision={wanted!r} may mean {' or '.join(alike)}; it is read as {choice.name!r}. Write which one you mean.")
         allowed = strategy.cls.capabilities.precisions
         if allowed and choice.name not in allowed:
-            raise ValueError(f"precision={choice.name!r} does not go with strategy={strategy.name!r}, which takes {', '.join(sorted(allowed))}.")
+            raise ValueError(
+                f"precision={choice.name!r} does not go with strategy={strategy.name!r}, which takes {', '.join(sorted(allowed))}."
+            )
         return choice
 
     def _environment(self, strategy: Choice) -> Choice | None:
@@ -221,7 +241,9 @@ class _Resolver:
             return self.plugins["environment"]
         detected = [entry for entry in self.registry.environment.standing_for("detect") if self._detects(entry)]
         if detected:
-            return self._of_entry("environment", ComponentSpec(detected[0].name, detected[0].provider), detected[0], "environment", "it was detected")
+            return self._of_entry(
+                "environment", ComponentSpec(detected[0].name, detected[0].provider), detected[0], "environment", "it was detected"
+            )
         if not strategy.cls.capabilities.distributed:
             return None
         return self._standing_for("environment", "default", "environment", why="no cluster was detected")
@@ -245,9 +267,13 @@ class _Resolver:
             return given
         wanted = self._standing_for("layer_sync", "sync-batchnorm", "batch norm", why="sync_batchnorm=True")
         if given is not None and given.cls is not wanted.cls:
-            raise MisconfigurationException("sync_batchnorm=True and another layer sync in plugins exclude each other; give one of the two.")
+            raise MisconfigurationException(
+                "sync_batchnorm=True and another layer sync in plugins exclude each other; give one of the two."
+            )
         if not strategy.cls.capabilities.sync_batchnorm:
-            self.decisions.append(("batch norm", "-", strategy.provider, f"not synchronised: {strategy.name} does not work on several devices"))
+            self.decisions.append(
+                ("batch norm", "-", strategy.provider, f"not synchronised: {strategy.name} does not work on several devices")
+            )
             return None
         return given or wanted
 
@@ -284,7 +310,9 @@ class _Resolver:
                     names = ", ".join(choice.name for choice in chosen if role in choice.cls.roles)
                     raise MisconfigurationException(f"{argument}=False, and callbacks holds {names}; drop one of the two.")
             elif wanted is False or (request.quiet and not wanted and not (request.keeps_bar and role != "checkpoint")):
-                self.decisions.append((role.replace("-", " "), "-", "-", f"{argument}=False" if wanted is False else "barebones or fast_dev_run"))
+                self.decisions.append(
+                    (role.replace("-", " "), "-", "-", f"{argument}=False" if wanted is False else "barebones or fast_dev_run")
+                )
             else:
                 choice = self._standing_for("callback", role, role.replace("-", " "), optional=wanted is None)
                 if choice is not None:
@@ -321,7 +349,15 @@ class _Resolver:
             )
         cls = type(wanted)
         self.decisions.append((topic, cls.__name__, cls.__module__.partition(".")[0], "an instance was given"))
-        return Choice(topic, kind, cls.__name__, cls.__module__.partition(".")[0], "an instance was given", wanted if kind == "strategy" else cls, lambda **_: wanted)
+        return Choice(
+            topic,
+            kind,
+            cls.__name__,
+            cls.__module__.partition(".")[0],
+            "an instance was given",
+            wanted if kind == "strategy" else cls,
+            lambda **_: wanted,
+        )
 
     def _of_entry(self, kind: str, spec: ComponentSpec, entry: Entry, topic: str, reason: str) -> Choice:
         cls = self.registry.kind(kind).load(entry)
@@ -338,7 +374,14 @@ class _Resolver:
         return Choice(topic, kind, entry.name, entry.provider, reason, cls, make)
 
     def _standing_for(
-        self, kind: str, role: str, topic: str, *, why: str = "", optional: bool = False, usable: Callable[[Any], str] | None = None,
+        self,
+        kind: str,
+        role: str,
+        topic: str,
+        *,
+        why: str = "",
+        optional: bool = False,
+        usable: Callable[[Any], str] | None = None,
         arguments: Mapping[str, Any] = MappingProxyType({}),
     ) -> Any:
         """The best component that is registered for a role and can be used; skipped ones leave their reason in the decisions."""

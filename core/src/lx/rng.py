@@ -108,5 +108,7 @@ def isolate_rng() -> Iterator[None]:
 def worker_init_function(worker_id: int, rank: int | None = None) -> None:
     """Seeds a loader worker from its own base seed, its number and its rank; a `worker_init_fn`."""
     base = torch.initial_seed() - worker_id
-    sequence = torch.Generator().manual_seed((base + 1_000_003 * worker_id + 7_919 * (rank_zero_only.rank if rank is None else rank)) % 2**63)
+    sequence = torch.Generator().manual_seed(
+        (base + 1_000_003 * worker_id + 7_919 * (rank_zero_only.rank if rank is None else rank)) % 2**63
+    )
     _seed_process(int(torch.randint(0, MAX_SEED, (1,), generator=sequence).item()))

@@ -1,17 +1,16 @@
 """One call of an entry point, from its arguments to its end: what happens, in which order, and what happens when it fails."""
 
-import math
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from lx import checkpoint as protocol
+from lx.checkpoint_search import CheckpointSearch
 from lx.data.datamodule import LightningDataModule
 from lx.data.source import LoaderSetup, Source
 from lx.data.transfer import compile_transfer
@@ -28,7 +27,9 @@ from lx.state import RunningStage, TrainerFn, TrainerStatus
 from lx.verify import verify
 
 STAGES = {
-    TrainerFn.FITTING: RunningStage.TRAINING, TrainerFn.VALIDATING: RunningStage.VALIDATING, TrainerFn.TESTING: RunningStage.TESTING,
+    TrainerFn.FITTING: RunningStage.TRAINING,
+    TrainerFn.VALIDATING: RunningStage.VALIDATING,
+    TrainerFn.TESTING: RunningStage.TESTING,
     TrainerFn.PREDICTING: RunningStage.PREDICTING,
 }
 
@@ -51,7 +52,9 @@ class Run:
     loggers finalized, profiler described
     """
 
-    def __init__(self, trainer: Any, fn: TrainerFn, model: Any, given: dict[str, Any], datamodule: Any, ckpt_path: Any, weights_only: bool | None) -> None:
+    def __init__(
+        self, trainer: Any, fn: TrainerFn, model: Any, given: dict[str, Any], datamodule: Any, ckpt_path: Any, weights_only: bool | None
+    ) -> None:
         first = next(iter(given))
         if isinstance(given[first], LightningDataModule):
             datamodule, given = given[first], {**given, first: None}
@@ -108,7 +111,7 @@ class Run:
         trainer, module = self.trainer, self.module
         trainer.lightning_module, trainer.datamodule = module, self.datamodule
         trainer.model = module
-        trainer.log.clear()
+        trainer.log.published.clear()
         trainer.log.site = None
         trainer.log.owner = module
         for meters in (trainer.train_meters, trainer.val_meters, trainer.test_meters):
@@ -144,18 +147,25 @@ class Run:
         verify(self.fn, self.module, self.source, self.trainer)
         limits = self.trainer.limits
         self.validates = (
-            self.fn is TrainerFn.FITTING and self.source.has("val") and overrides(self.module, "validation_step", LightningModule) and limits.limit_val_batches != 0
+            self.fn is TrainerFn.FITTING
+            and self.source.has("val")
+            and overrides(self.module, "validation_step", LightningModule)
+            and limits.limit_val_batches != 0
         )
         allow_empty = any(
-            getattr(owner, "allow_zero_length_dataloader_with_multiple_devices", False) for owner in (self.module, self.datamodule) if owner is not None
+            getattr(owner, "allow_zero_length_dataloader_with_multiple_devices", False)
+            for owner in (self.module, self.datamodule)
+            if owner is not None
         )
         self.trainer.source = self.source
-        self.trainer.loaders = LoaderSetup(self.trainer.strategy, self.trainer.use_distributed_sampler, bool(limits.overfit_batches), allow_empty)
+        self.trainer.loaders = LoaderSetup(
+            self.trainer.strategy, self.trainer.use_distributed_sampler, bool(limits.overfit_batches), allow_empty
+        )
 
     def _read_checkpoint(self) -> dict[str, Any] | None:
         """Finds and reads the checkpoint before anything is prepared or written."""
         trainer = self.trainer
-        trainer.take_ckpt_path(CheckpointSearch(trainer, self.fn, self.given_model).find(self.asked_ckpt_path))
+        trainer.resume.take(CheckpointSearch(trainer, self.fn, self.given_model).find(self.asked_ckpt_path))
         path = trainer.ckpt_path
         if path is None:
             return None
@@ -164,7 +174,15 @@ class Run:
 
     def _new_dispatch(self) -> Dispatch:
         trainer = self.trainer
-        return Dispatch(trainer, self.module, trainer.callbacks, trainer.log, base=LightningModule, profiler=trainer.profiler, trace=trainer.manager.trace)
+        return Dispatch(
+            trainer,
+            self.module,
+            trainer.callbacks,
+            trainer.log,
+            base=LightningModule,
+            profiler=trainer.profiler,
+            trace=trainer.manager.trace,
+        )
 
     def _prepare(self, content: dict[str, Any] | None) -> None:
         trainer, module, datamodule = self.trainer, self.module, self.datamodule
@@ -193,7 +211,12 @@ class Run:
             if self.fn is TrainerFn.FITTING:
                 protocol.restore_training(trainer, content)
         trainer.transfer = compile_transfer(
-            module, datamodule, trainer.strategy.root_device, trainer.precision_plugin, trainer.accelerator.capabilities.non_blocking, trainer.dispatch
+            module,
+            datamodule,
+            trainer.strategy.root_device,
+            trainer.precision_plugin,
+            trainer.accelerator.capabilities.non_blocking,
+            trainer.dispatch,
         )
 
     def _prepare_data(self) -> None:
@@ -220,7 +243,9 @@ class Run:
             return
         configured = trainer.dispatch.timed(module.configure_optimizers, module, "LightningModule", "configure_optimizers")()
         steps_schedulers = overrides(module, "lr_scheduler_step", LightningModule)
-        trainer.optimizers, trainer.lr_scheduler_configs = read_configuration(configured, automatic=module.automatic_optimization, steps_schedulers=steps_schedulers)
+        trainer.optimizers, trainer.lr_scheduler_configs = read_configuration(
+            configured, automatic=module.automatic_optimization, steps_schedulers=steps_schedulers
+        )
         if module.automatic_optimization and len(trainer.optimizers) > 1:
             raise RuntimeError(
                 f"configure_optimizers returned {len(trainer.optimizers)} optimizers, which automatic optimization cannot order; set "
@@ -242,7 +267,9 @@ class Run:
             mine = {name: value for name, value in owner.hparams_initial.items() if not name.startswith("_")}
             clash = [name for name in mine if name in params and _differs(params[name], mine[name])]
             if clash:
-                raise MisconfigurationException(f"the module and the data module have different values for the hyperparameters {clash}; name them differently.")
+                raise MisconfigurationException(
+                    f"the module and the data module have different values for the hyperparameters {clash}; name them differently."
+                )
             params.update(mine)
         if not trainer.enable_autolog_hparams or not trainer.is_global_zero or self.fn is not TrainerFn.FITTING:
             return
@@ -259,7 +286,10 @@ class Run:
         if self.fn is TrainerFn.FITTING:
             asleep = [name for name, part in self.module.named_modules() if not part.training]
             if asleep:
-                rank_zero_warn(f"{len(asleep)} module(s) are in eval mode as fit begins, the first {asleep[0] or 'the whole model'!r}; they stay so.", PossibleUserWarning)
+                rank_zero_warn(
+                    f"{len(asleep)} module(s) are in eval mode as fit begins, the first {asleep[0] or 'the whole model'!r}; they stay so.",
+                    PossibleUserWarning,
+                )
             with torch.enable_grad():
                 return trainer.fit_loop.run()
         if self.fn is TrainerFn.PREDICTING:
@@ -284,7 +314,7 @@ class Run:
             trainer.profiler.teardown(stage=self.fn.value)
         trainer.state.status, trainer.state.stage = TrainerStatus.FINISHED, None
         trainer.manager.hook.lx_run_ended(run=self)
-        trainer.take_ckpt_path(None)
+        trainer.resume.take(None)
 
     def _leave_devices(self) -> None:
         """Brings the module back to the CPU, unwrapped and with plain layers."""
@@ -321,9 +351,11 @@ class Run:
             try:
                 tell()
             except Exception as second:
-                rank_zero_warn(f"while the run was ended by {type(error).__name__}, something else failed: {type(second).__name__}: {second}")
+                rank_zero_warn(
+                    f"while the run was ended by {type(error).__name__}, something else failed: {type(second).__name__}: {second}"
+                )
         trainer.state.stage = None
-        trainer.take_ckpt_path(None)
+        trainer.resume.take(None)
 
 
 def _module(model: Any, fn: TrainerFn) -> LightningModule:
@@ -375,78 +407,3 @@ def _on_sigterm(trainer: Any) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-class CheckpointSearch:
-    """What `ckpt_path` means: a path, `"best"`, `"last"`, or what an entry point takes without one."""
-
-    def __init__(self, trainer: Any, fn: TrainerFn, given_model: bool) -> None:
-        self._trainer, self._fn, self._given_model = trainer, fn, given_model
-
-    def find(self, asked: Any) -> Any:
-        """The path of the checkpoint to load, None for none; raises `ValueError` if `"best"` or the last fit has none."""
-        if asked is None:
-            return self._default()
-        if asked == "best":
-            return self._best()
-        if asked == "last":
-            return self._last()
-        return asked
-
-    def _default(self) -> Any:
-        if self._fn is TrainerFn.FITTING:
-            resumes = any(getattr(callback, "resumes_automatically", False) for callback in self._trainer.checkpoint_callbacks)
-            return self._last(quiet=True) if resumes else None
-        if self._given_model or self._trainer.ckpt_path:
-            return None
-        if not self._trainer.checkpoint_callbacks:
-            raise ValueError(f"trainer.{self._fn}() without a model evaluates the best checkpoint, and no callback writes checkpoints; pass the model.")
-        rank_zero_warn(f"trainer.{self._fn}(ckpt_path=None) was called without a model: the best checkpoint of the last fit is evaluated.")
-        return self._best()
-
-    def _best(self) -> Any:
-        callbacks = self._trainer.checkpoint_callbacks
-        if self._trainer.fast_dev_run:
-            raise ValueError("ckpt_path='best': fast_dev_run saves no checkpoint, so there is no best one.")
-        if not callbacks:
-            raise ValueError("ckpt_path='best': no callback writes checkpoints, so there is no best one; add 'model_checkpoint' to callbacks.")
-        if len(callbacks) > 1:
-            rank_zero_warn(f"ckpt_path='best': {len(callbacks)} callbacks write checkpoints; the first one decides, {type(callbacks[0]).__name__}.")
-        path = getattr(callbacks[0], "best_model_path", "")
-        if not path:
-            raise ValueError("ckpt_path='best': no checkpoint has been saved yet, so there is no best one; call fit first.")
-        return path
-
-    def _last(self, quiet: bool = False) -> Any:
-        found: set[str] = set()
-        for callback in self._trainer.checkpoint_callbacks:
-            search = getattr(callback, "find_last", None)
-            found |= set(search(self._trainer)) if search is not None else set()
-        if not found:
-            if not quiet:
-                rank_zero_warn("ckpt_path='last': there is no last checkpoint yet; the run starts from scratch.")
-            return None
-        return max(found, key=lambda path: Path(path).stat().st_mtime)
-
-
-def verdict_table(fn: TrainerFn, results: list[dict[str, float]]) -> str:
-    """The results of an evaluation as a table: a row for each metric, a column for each loader.
-
-    >>> print(verdict_table(TrainerFn.TESTING, [{"acc": 0.5}]))
-    test metric  value
-    -----------  -----
-    acc            0.5
-    """
-    names = list(dict.fromkeys(name.partition("/dataloader_idx_")[0] for row in results for name in row))
-    header = [f"{fn} metric", *(["value"] if len(results) == 1 else [f"loader {index}" for index in range(len(results))])]
-    rows = [[name, *(_cell(row, name, index) for index, row in enumerate(results))] for name in names]
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]).rstrip() for line in lines
-    )
-
-
-def _cell(row: dict[str, float], name: str, index: int) -> str:
-    value = row.get(name, row.get(f"{name}/dataloader_idx_{index}", math.nan))
-    return f"{value:.6g}"

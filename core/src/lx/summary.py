@@ -140,9 +140,7 @@ class ModelSummary:
         return notes
 
     def __str__(self) -> str:
-        totals = totals_rows(
-            self.total_parameters, self.trainable_parameters, self.model_size, self.total_training_modes, self.total_flops
-        )
+        totals = totals_rows(self.total_parameters, self.trainable_parameters, self.model_size, self.total_training_modes, self.total_flops)
         return "\n".join([format_table(self.columns(), totals), *self.notes()])
 
     def _run_example(self, example: Any, context: AbstractContextManager[Any]) -> None:

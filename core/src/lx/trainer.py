@@ -1,6 +1,5 @@
 """The Trainer: the arguments of a run, its four entry points, and what is known while it runs."""
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -10,20 +9,23 @@ from typing import Any
 import torch
 
 from lx.checkpoint import dump
-from lx.delegate import delegated
-from lx.dispatch import Dispatch, order_callbacks
+from lx.checkpoint_search import ResumePath
+from lx.clipping import agreed, read_clipping
+from lx.delegate import delegated, first_in_role, in_role
+from lx.dispatch import Dispatch, order_callbacks, require_distinct_states
 from lx.fabric import Fabric
+from lx.flags import check_deterministic, set_flags
 from lx.interfaces.callback import Callback
 from lx.interfaces.logger import Logger
 from lx.kernel import PluginManager, default_manager
-from lx.kernel.errors import MisconfigurationException, SIGTERMException
+from lx.kernel.errors import MisconfigurationException
 from lx.limits import Limits, read_limits
 from lx.logging import RunLog
 from lx.loops.fit import FitLoop
 from lx.loops.progress import BatchProgress
-from lx.rank_zero import rank_zero_warn
 from lx.resolve import Request, resolve
-from lx.run import Run, verdict_table
+from lx.results import verdict_table
+from lx.run import Run
 from lx.state import RunningStage, TrainerFn, TrainerState, TrainerStatus
 
 __all__ = ["Trainer"]
@@ -91,44 +93,70 @@ class Trainer:
         """
         if barebones:
             _refuse_with_barebones(
-                enable_checkpointing=enable_checkpointing, logger=logger, enable_progress_bar=enable_progress_bar, log_every_n_steps=log_every_n_steps,
-                enable_model_summary=enable_model_summary, num_sanity_val_steps=num_sanity_val_steps, fast_dev_run=fast_dev_run,
-                detect_anomaly=detect_anomaly, profiler=profiler,
+                enable_checkpointing=enable_checkpointing,
+                logger=logger,
+                enable_progress_bar=enable_progress_bar,
+                log_every_n_steps=log_every_n_steps,
+                enable_model_summary=enable_model_summary,
+                num_sanity_val_steps=num_sanity_val_steps,
+                fast_dev_run=fast_dev_run,
+                detect_anomaly=detect_anomaly,
+                profiler=profiler,
             )
         if model_registry is not None:
             raise MisconfigurationException(f"model_registry={model_registry!r}: no plugin for model registries exists yet; leave it out.")
-        self._window = accumulate_grad_batches if callable(accumulate_grad_batches) else None
-        self.limits: Limits = read_limits(
-            fast_dev_run=fast_dev_run, overfit_batches=overfit_batches, barebones=barebones, max_epochs=max_epochs, min_epochs=min_epochs,
-            max_steps=max_steps, min_steps=min_steps, max_time=max_time,
-            batches={
-                "limit_train_batches": limit_train_batches, "limit_val_batches": limit_val_batches, "limit_test_batches": limit_test_batches,
-                "limit_predict_batches": limit_predict_batches,
-            },
-            val_check_interval=val_check_interval, check_val_every_n_epoch=check_val_every_n_epoch,
-            num_sanity_val_steps=0 if barebones else num_sanity_val_steps, log_every_n_steps=log_every_n_steps,
-            accumulate_grad_batches=2 if self._window is not None else accumulate_grad_batches,
-            reload_dataloaders_every_n_epochs=reload_dataloaders_every_n_epochs,
+        quantities = {
+            "fast_dev_run": fast_dev_run,
+            "overfit_batches": overfit_batches,
+            "max_epochs": max_epochs,
+            "min_epochs": min_epochs,
+            "max_steps": max_steps,
+            "min_steps": min_steps,
+            "max_time": max_time,
+            "limit_train_batches": limit_train_batches,
+            "limit_val_batches": limit_val_batches,
+            "limit_test_batches": limit_test_batches,
+            "limit_predict_batches": limit_predict_batches,
+            "val_check_interval": val_check_interval,
+            "check_val_every_n_epoch": check_val_every_n_epoch,
+            "num_sanity_val_steps": num_sanity_val_steps,
+            "log_every_n_steps": log_every_n_steps,
+            "accumulate_grad_batches": accumulate_grad_batches,
+            "reload_dataloaders_every_n_epochs": reload_dataloaders_every_n_epochs,
+        }
+        self.limits: Limits = read_limits(quantities, barebones)
+        self.gradient_clip_val, self.gradient_clip_algorithm = read_clipping(gradient_clip_val, gradient_clip_algorithm)
+        check_deterministic(deterministic)
+        self.default_root_dir = (
+            os.path.abspath(os.path.expanduser(os.fspath(default_root_dir))) if default_root_dir is not None else os.getcwd()
         )
-        self.gradient_clip_val, self.gradient_clip_algorithm = _clipping(gradient_clip_val, gradient_clip_algorithm)
-        if deterministic not in (None, False, True, "warn"):
-            raise MisconfigurationException(f"deterministic={deterministic!r}: it must be True, False, 'warn' or None.")
-        self.default_root_dir = os.path.abspath(os.path.expanduser(os.fspath(default_root_dir))) if default_root_dir is not None else os.getcwd()
         self.barebones = barebones
         quiet = barebones or bool(self.limits.fast_dev_run)
         self.manager = manager or default_manager()
         request = Request(
-            accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=num_nodes, precision=precision, plugins=plugins, callbacks=callbacks,
-            logger=None if self.limits.fast_dev_run else logger, profiler=profiler,
-            enable_checkpointing=enable_checkpointing, enable_progress_bar=enable_progress_bar, enable_model_summary=enable_model_summary,
-            sync_batchnorm=sync_batchnorm, max_time=self.limits.max_time, default_root_dir=self.default_root_dir, quiet=quiet,
+            accelerator=accelerator,
+            strategy=strategy,
+            devices=devices,
+            num_nodes=num_nodes,
+            precision=precision,
+            plugins=plugins,
+            callbacks=callbacks,
+            logger=None if self.limits.fast_dev_run else logger,
+            profiler=profiler,
+            enable_checkpointing=enable_checkpointing,
+            enable_progress_bar=enable_progress_bar,
+            enable_model_summary=enable_model_summary,
+            sync_batchnorm=sync_batchnorm,
+            max_time=self.limits.max_time,
+            default_root_dir=self.default_root_dir,
+            quiet=quiet,
             keeps_bar=bool(self.limits.fast_dev_run),
         )
         self.resolution = resolve(request, self.manager.registry)
         self.inference_mode, self.use_distributed_sampler, self.detect_anomaly = inference_mode, use_distributed_sampler, detect_anomaly
         self.enable_autolog_hparams = enable_autolog_hparams
         self._assemble()
-        _set_flags(deterministic, benchmark)
+        set_flags(deterministic, benchmark)
         self.manager.hook.lx_trainer_created(trainer=self)
 
     def _assemble(self) -> None:
@@ -161,22 +189,20 @@ class Trainer:
         self.fit_loop = FitLoop(self)
         self.dispatch: Dispatch = None  # type: ignore[assignment]  # made when a run begins
         self.run: Run | None = None
-        self._ckpt_path: Any = None
-        self._sticky_ckpt_path = False
-        self.log = self.new_log()
-
-    def new_log(self) -> RunLog:
-        """An empty log over this trainer's loggers."""
+        self.resume = ResumePath()
         exact = torch.float64 if self.accelerator.capabilities.float64 else torch.float32
-        log = RunLog(self.strategy, self.loggers, exact, lambda: (self.log_step, self.current_epoch))
-        if self.barebones:
-            log.muted = "self.log does nothing in a barebones Trainer."
-        return log
+        self.log = RunLog(self.strategy, self.loggers, exact, lambda: (self.log_step, self.current_epoch))
+        self.log.muted = "self.log does nothing in a barebones Trainer." if self.barebones else None
 
     # -- entry points ----------------------------------------------------------------------------------------------------
 
     def fit(
-        self, model: Any, train_dataloaders: Any = None, val_dataloaders: Any = None, datamodule: Any = None, ckpt_path: Any = None,
+        self,
+        model: Any,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: Any = None,
+        ckpt_path: Any = None,
         weights_only: bool | None = None,
     ) -> None:
         """Trains a model, from the beginning or from the checkpoint `ckpt_path` (a path, `"best"` or `"last"`).
@@ -185,22 +211,41 @@ class Trainer:
         lack what fit needs, `FileNotFoundError` for a missing checkpoint, before anything is done.
         """
         self.should_stop = False
-        Run(self, TrainerFn.FITTING, model, {"train": train_dataloaders, "val": val_dataloaders}, datamodule, ckpt_path, weights_only).start()
+        Run(
+            self, TrainerFn.FITTING, model, {"train": train_dataloaders, "val": val_dataloaders}, datamodule, ckpt_path, weights_only
+        ).start()
 
     def validate(
-        self, model: Any = None, dataloaders: Any = None, ckpt_path: Any = None, verbose: bool = True, datamodule: Any = None, weights_only: bool | None = None,
+        self,
+        model: Any = None,
+        dataloaders: Any = None,
+        ckpt_path: Any = None,
+        verbose: bool = True,
+        datamodule: Any = None,
+        weights_only: bool | None = None,
     ) -> list[dict[str, float]]:
         """Evaluates with `validation_step`; returns the metrics of each loader. Without a model: the one of the last fit, at its best checkpoint."""
         return self._evaluate(TrainerFn.VALIDATING, "val", model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
 
     def test(
-        self, model: Any = None, dataloaders: Any = None, ckpt_path: Any = None, verbose: bool = True, datamodule: Any = None, weights_only: bool | None = None,
+        self,
+        model: Any = None,
+        dataloaders: Any = None,
+        ckpt_path: Any = None,
+        verbose: bool = True,
+        datamodule: Any = None,
+        weights_only: bool | None = None,
     ) -> list[dict[str, float]]:
         """Evaluates with `test_step`; returns the metrics of each loader. Without a model: the one of the last fit, at its best checkpoint."""
         return self._evaluate(TrainerFn.TESTING, "test", model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
 
     def predict(
-        self, model: Any = None, dataloaders: Any = None, datamodule: Any = None, return_predictions: bool | None = None, ckpt_path: Any = None,
+        self,
+        model: Any = None,
+        dataloaders: Any = None,
+        datamodule: Any = None,
+        return_predictions: bool | None = None,
+        ckpt_path: Any = None,
         weights_only: bool | None = None,
     ) -> Any:
         """Collects what `predict_step` returns: a list for one loader, a list of lists for several, None with `return_predictions=False`."""
@@ -209,7 +254,15 @@ class Trainer:
         return run.start()
 
     def _evaluate(
-        self, fn: TrainerFn, prefix: str, model: Any, dataloaders: Any, ckpt_path: Any, verbose: bool, datamodule: Any, weights_only: bool | None
+        self,
+        fn: TrainerFn,
+        prefix: str,
+        model: Any,
+        dataloaders: Any,
+        ckpt_path: Any,
+        verbose: bool,
+        datamodule: Any,
+        weights_only: bool | None,
     ) -> list[dict[str, float]]:
         results: list[dict[str, float]] = Run(self, fn, model, {prefix: dataloaders}, datamodule, ckpt_path, weights_only).start() or []
         if verbose and results:
@@ -225,10 +278,6 @@ class Trainer:
         with self.dispatch.action("save_checkpoint"):
             self.strategy.save_checkpoint(dump(self, bool(weights_only)), filepath, storage_options)
             self.strategy.barrier("save_checkpoint")
-
-    def init_module(self, empty_init: bool | None = None) -> Any:
-        """Modules made within this context are on the device, in the precision."""
-        return self.fabric.init_module(empty_init)
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Prints on local rank 0, past the progress bar."""
@@ -248,19 +297,12 @@ class Trainer:
 
     def clip_gradients(self, optimizer: Any, value: int | float | None, algorithm: str | None) -> None:
         """Clips gradients as `LightningModule.clip_gradients` asks; raises if that differs from what this trainer was told."""
-        own_value, own_algorithm = self.gradient_clip_val, self.gradient_clip_algorithm
-        if value is not None and own_value is not None and value != own_value:
-            raise MisconfigurationException(f"clip_gradients: {value} differs from Trainer(gradient_clip_val={own_value}); set one of the two.")
-        if algorithm is not None and own_algorithm is not None and algorithm != own_algorithm:
-            raise MisconfigurationException(f"clip_gradients: {algorithm!r} differs from Trainer(gradient_clip_algorithm={own_algorithm!r}); set one of the two.")
-        limit, chosen = _clipping(own_value if value is None else value, own_algorithm if algorithm is None else algorithm)
-        if not limit:
-            return
+        limit, chosen = agreed((value, algorithm), (self.gradient_clip_val, self.gradient_clip_algorithm))
         optimizer = getattr(optimizer, "optimizer", optimizer)
-        if (chosen or "norm") == "norm":
-            self.strategy.clip_gradients_norm(self.model, optimizer, limit)
-        else:
+        if limit and chosen == "value":
             self.strategy.clip_gradients_value(self.model, optimizer, limit)
+        elif limit:
+            self.strategy.clip_gradients_norm(self.model, optimizer, limit)
 
     def manual_backward(self, loss: Any, *args: Any, **kwargs: Any) -> None:
         """Backward of manual optimization, with its hooks."""
@@ -271,14 +313,6 @@ class Trainer:
         else:
             self.precision_plugin.backward(loss, *args, **kwargs)
         self.dispatch.emit("on_after_backward")
-
-    def window_size(self) -> int:
-        """The number of batches in the accumulation window that begins now."""
-        return self._window(self.global_step) if self._window is not None else self.limits.accumulate_grad_batches
-
-    def end_by_signal(self) -> None:
-        """Ends the run after SIGTERM, at a boundary between batches."""
-        raise SIGTERMException(143)
 
     # -- where this process stands ---------------------------------------------------------------------------------------
 
@@ -294,8 +328,20 @@ class Trainer:
     num_nodes = delegated("resolution.request.num_nodes", "The number of nodes.")
     device_ids = delegated("resolution.devices", "The indices of the devices of this node.")
     callback_metrics = delegated("log.callback_metrics", "Everything that was logged: name to tensor.")
-    logged_metrics = delegated("log.logged_metrics", "What was sent to the loggers.")
+    logged_metrics = delegated("log.published.logged", "What was sent to the loggers.")
     progress_bar_metrics = delegated("log.progress_bar_metrics", "What was logged with `prog_bar=True`, as numbers.")
+    init_module = delegated("fabric.init_module", "A context in which modules are made on the device, in the precision.")
+    current_epoch = delegated("fit_loop.progress.completed_epochs", "The epochs completed, which is the index of the one that runs.")
+    logging_due = delegated("fit_loop.logging_due", "Whether the step values of the batch that runs go to the loggers.")
+    num_devices = property(lambda self: len(self.device_ids), doc="The number of devices of this node.")
+    num_val_batches = delegated("fit_loop.num_val_batches", "The validation batches of each loader.")
+    num_sanity_val_batches = delegated("fit_loop.num_sanity_val_batches", "The sanity check batches of each loader.")
+    enable_validation = delegated(
+        "fit_loop.enable_validation", "Whether this fit validates: there are a step, a loader, and a limit above 0."
+    )
+    estimated_stepping_batches = delegated(
+        "fit_loop.estimated_stepping_batches", "The optimizer steps that this fit will take, `inf` if unbounded."
+    )
     max_epochs = delegated("fit_loop.max_epochs", "The bound on epochs, -1 for none.")
     min_epochs = delegated("fit_loop.min_epochs", "The epochs before `should_stop` is obeyed.")
     max_steps = delegated("fit_loop.max_steps", "The bound on optimizer steps, -1 for none.")
@@ -318,28 +364,13 @@ class Trainer:
     reload_dataloaders_every_n_epochs = delegated("limits.reload_dataloaders_every_n_epochs", "As given.")
 
     @property
-    def accumulate_grad_batches(self) -> int:
-        """The size of an accumulation window; may be set between windows."""
+    def accumulate_grad_batches(self) -> Any:
+        """The size of an accumulation window, or the function that gives it; may be set between windows."""
         return self.limits.accumulate_grad_batches
 
     @accumulate_grad_batches.setter
-    def accumulate_grad_batches(self, batches: int) -> None:
+    def accumulate_grad_batches(self, batches: Any) -> None:
         self.limits.accumulate_grad_batches = batches
-
-    @property
-    def current_epoch(self) -> int:
-        """The epochs completed, which is the index of the one that runs."""
-        return self.fit_loop.progress.epoch["completed"]
-
-    @property
-    def num_devices(self) -> int:
-        """The number of devices of this node."""
-        return len(self.device_ids)
-
-    @property
-    def logging_due(self) -> bool:
-        """Whether the step values of the batch that runs go to the loggers."""
-        return self.fit_loop.epoch_loop is not None and self.fit_loop.epoch_loop.flush_is_due()
 
     @property
     def logger(self) -> Logger | None:
@@ -358,125 +389,43 @@ class Trainer:
         folder = self.default_root_dir if logger is None else (logger.log_dir or logger.save_dir)
         return self.strategy.broadcast(folder)  # type: ignore[no-any-return]
 
-    @property
-    def num_val_batches(self) -> list[int | float]:
-        """The validation batches of each loader."""
-        return self.fit_loop.validation.num_batches if self.fit_loop.validation is not None else self._val_batches
-
-    _val_batches: list[int | float] = []  # noqa: RUF012
-
-    @property
-    def num_sanity_val_batches(self) -> list[int | float]:
-        """The sanity check batches of each loader."""
-        return [min(self.limits.num_sanity_val_steps, count) for count in self.num_val_batches]
-
-    @property
-    def enable_validation(self) -> bool:
-        """Whether this fit validates: there are a step, a loader, and a limit above 0."""
-        return self.run is not None and self.run.validates
-
-    @property
-    def estimated_stepping_batches(self) -> int | float:
-        """How many optimizer steps this fit will take; `inf` if nothing bounds them. Loads the training loader."""
-        bound = math.inf if self.max_steps == -1 else self.max_steps
-        if self.max_epochs == -1:
-            return bound
-        if self.fit_loop.num_training_batches == math.inf:
-            self.fit_loop.load_data()
-        batches = self.num_training_batches
-        if batches == math.inf:
-            return bound
-        return min(math.ceil(batches / self.accumulate_grad_batches) * max(self.max_epochs or 1, 1), bound)
-
     # -- callbacks by what they are --------------------------------------------------------------------------------------
 
-    @property
-    def checkpoint_callbacks(self) -> list[Any]:
-        """The callbacks that write checkpoints."""
-        return self._in_role("checkpoint")
-
-    @property
-    def checkpoint_callback(self) -> Any:
-        """The first callback that writes checkpoints, None without one."""
-        return next(iter(self.checkpoint_callbacks), None)
-
-    @property
-    def early_stopping_callbacks(self) -> list[Any]:
-        """The callbacks that stop early."""
-        return self._in_role("early-stopping")
-
-    @property
-    def early_stopping_callback(self) -> Any:
-        """The first callback that stops early, None without one."""
-        return next(iter(self.early_stopping_callbacks), None)
-
-    @property
-    def progress_bar_callback(self) -> Any:
-        """The progress bar, None without one."""
-        return next(iter(self._in_role("progress-bar")), None)
-
-    def _in_role(self, role: str) -> list[Any]:
-        return [callback for callback in self.callbacks if role in callback.roles]
+    checkpoint_callbacks = in_role("checkpoint", "The callbacks that write checkpoints.")
+    checkpoint_callback = first_in_role("checkpoint", "The first callback that writes checkpoints, None without one.")
+    early_stopping_callbacks = in_role("early-stopping", "The callbacks that stop early.")
+    early_stopping_callback = first_in_role("early-stopping", "The first callback that stops early, None without one.")
+    progress_bar_callback = first_in_role("progress-bar", "The progress bar, None without one.")
 
     # -- state -----------------------------------------------------------------------------------------------------------
 
     @property
     def ckpt_path(self) -> Any:
         """The checkpoint that this run resumes from; assigned, it holds for the next calls, too."""
-        return self._ckpt_path
+        return self.resume.path
 
     @ckpt_path.setter
     def ckpt_path(self, path: Any) -> None:
-        self._ckpt_path, self._sticky_ckpt_path = path, bool(path)
-
-    def take_ckpt_path(self, path: Any) -> None:
-        """Sets the path for one call, unless the user assigned one."""
-        if not self._sticky_ckpt_path:
-            self._ckpt_path = path
+        self.resume.assign(path)
 
     training = property(lambda self: self.state.stage is RunningStage.TRAINING, doc="Whether batches are trained on.")
     validating = property(lambda self: self.state.stage is RunningStage.VALIDATING, doc="Whether batches are validated.")
     testing = property(lambda self: self.state.stage is RunningStage.TESTING, doc="Whether batches are tested.")
     predicting = property(lambda self: self.state.stage is RunningStage.PREDICTING, doc="Whether batches are predicted.")
-    sanity_checking = property(lambda self: self.state.stage is RunningStage.SANITY_CHECKING, doc="Whether this is the check before training.")
+    sanity_checking = property(
+        lambda self: self.state.stage is RunningStage.SANITY_CHECKING, doc="Whether this is the check before training."
+    )
     evaluating = property(lambda self: self.state.stage is not None and self.state.stage.evaluating, doc="Whether batches are evaluated.")
-    interrupted = property(lambda self: self.state.status is TrainerStatus.INTERRUPTED, doc="Whether the last run was ended by an exception.")
+    interrupted = property(
+        lambda self: self.state.status is TrainerStatus.INTERRUPTED, doc="Whether the last run was ended by an exception."
+    )
     distributed_sampler_kwargs = delegated("strategy.distributed_sampler_kwargs", "What a distributed sampler needs to know.")
-    scaler = property(lambda self: getattr(self.precision_plugin, "scaler", None), doc="The gradient scaler of the precision, if it has one.")
+    scaler = property(
+        lambda self: getattr(self.precision_plugin, "scaler", None), doc="The gradient scaler of the precision, if it has one."
+    )
 
 
 def _refuse_with_barebones(**arguments: Any) -> None:
     for name, value in arguments.items():
         if value:
             raise ValueError(f"Trainer(barebones=True, {name}={value!r}): barebones turns it off; leave one of the two out.")
-
-
-def _clipping(value: Any, algorithm: Any) -> tuple[int | float | None, str | None]:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise TypeError(f"gradient_clip_val={value!r}: it must be a number.")
-    if algorithm is not None and str(algorithm).lower() not in ("norm", "value"):
-        raise MisconfigurationException(f"gradient_clip_algorithm={algorithm!r}: it must be 'norm' or 'value'.")
-    return value, None if algorithm is None else str(algorithm).lower()
-
-
-def _set_flags(deterministic: bool | str | None, benchmark: bool | None) -> None:
-    """Sets torch's flags for the whole process; None leaves them alone."""
-    if deterministic:
-        torch.use_deterministic_algorithms(True, warn_only=deterministic == "warn")
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        if benchmark is None:
-            torch.backends.cudnn.benchmark = False
-    elif deterministic is False:
-        torch.use_deterministic_algorithms(False)
-    if benchmark is not None:
-        torch.backends.cudnn.benchmark = benchmark
-        if benchmark and deterministic:
-            rank_zero_warn("benchmark=True picks algorithms by time, which deterministic=True means to avoid.")
-
-
-def require_distinct_states(callbacks: list[Callback]) -> None:
-    """Raises `RuntimeError` if two callbacks would store their states under one key."""
-    keys = [callback.state_key for callback in callbacks if type(callback).state_dict is not Callback.state_dict]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise RuntimeError(f"two callbacks have the state_key {key!r}, so a checkpoint could not hold both; give them different arguments, or override state_key.")

@@ -10,7 +10,11 @@ from lx.module import LightningModule
 from lx.rank_zero import rank_zero_warn
 from lx.state import TrainerFn
 
-_GONE = {"training_epoch_end": "on_train_epoch_end", "validation_epoch_end": "on_validation_epoch_end", "test_epoch_end": "on_test_epoch_end"}
+_GONE = {
+    "training_epoch_end": "on_train_epoch_end",
+    "validation_epoch_end": "on_validation_epoch_end",
+    "test_epoch_end": "on_test_epoch_end",
+}
 
 
 def verify(fn: TrainerFn, module: LightningModule, source: Source, trainer: Any) -> None:
@@ -20,9 +24,14 @@ def verify(fn: TrainerFn, module: LightningModule, source: Source, trainer: Any)
             raise NotImplementedError(f"{type(module).__name__}.{old} is never called; collect what you need yourself, and use {new}.")
     _CHECKS[fn](module, source)
     if fn is TrainerFn.FITTING and not module.automatic_optimization:
-        for name, value, neutral in (("gradient_clip_val", trainer.gradient_clip_val, None), ("accumulate_grad_batches", trainer.accumulate_grad_batches, 1)):
+        for name, value, neutral in (
+            ("gradient_clip_val", trainer.gradient_clip_val, None),
+            ("accumulate_grad_batches", trainer.accumulate_grad_batches, 1),
+        ):
             if value not in (neutral, 0):
-                raise MisconfigurationException(f"Trainer({name}={value!r}) does nothing in manual optimization; leave it out, and do it in training_step.")
+                raise MisconfigurationException(
+                    f"Trainer({name}={value!r}) does nothing in manual optimization; leave it out, and do it in training_step."
+                )
 
 
 def _fit(module: LightningModule, source: Source) -> None:
@@ -30,7 +39,9 @@ def _fit(module: LightningModule, source: Source) -> None:
         _require(module, hook, "fit")
     _require_loader(module, source, "train", "fit")
     if "optimizer_idx" in inspect.signature(module.training_step).parameters:
-        raise RuntimeError("training_step has a parameter optimizer_idx, which is never passed; with several optimizers use manual optimization.")
+        raise RuntimeError(
+            "training_step has a parameter optimizer_idx, which is never passed; with several optimizers use manual optimization."
+        )
     has_loader, has_step = source.has("val"), _has(module, "validation_step")
     if has_loader and not has_step:
         rank_zero_warn(f"there is a validation loader, and {type(module).__name__} has no validation_step: fit does not validate.")

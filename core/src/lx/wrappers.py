@@ -147,7 +147,12 @@ class FabricModule(nn.Module):
         return call
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if "_original" in self.__dict__.get("_modules", {}) and not name.startswith("_") and name != "training" and hasattr(self._original, name):
+        if (
+            "_original" in self.__dict__.get("_modules", {})
+            and not name.startswith("_")
+            and name != "training"
+            and hasattr(self._original, name)
+        ):
             setattr(self._original, name, value)
         else:
             super().__setattr__(name, value)
@@ -225,5 +230,3 @@ def is_wrapped(obj: Any) -> bool:
     False
     """
     return isinstance(obj, FabricModule | FabricOptimizer | FabricDataLoader)
-
-

@@ -79,7 +79,9 @@ class CombinedLoader:
         return self._together()
 
     def _one_after_the_other(self) -> Iterator[tuple[Any, int, int]]:
-        for dataloader_idx, (loader, limit) in enumerate(zip(self.flattened, self._limits or [math.inf] * len(self.flattened), strict=True)):
+        for dataloader_idx, (loader, limit) in enumerate(
+            zip(self.flattened, self._limits or [math.inf] * len(self.flattened), strict=True)
+        ):
             if limit <= 0:
                 continue
             for batch_idx, batch in enumerate(loader):

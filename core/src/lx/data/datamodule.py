@@ -30,8 +30,14 @@ class LightningDataModule(DataHooks, HyperparametersMixin, LoadableFromCheckpoin
 
     @classmethod
     def from_datasets(
-        cls, train_dataset: Any = None, val_dataset: Any = None, test_dataset: Any = None, predict_dataset: Any = None, batch_size: int = 1,
-        num_workers: int = 0, **datamodule_kwargs: Any,
+        cls,
+        train_dataset: Any = None,
+        val_dataset: Any = None,
+        test_dataset: Any = None,
+        predict_dataset: Any = None,
+        batch_size: int = 1,
+        num_workers: int = 0,
+        **datamodule_kwargs: Any,
     ) -> "LightningDataModule":
         """A data module over data sets, or collections of them; training shuffles, unless the data set is iterable."""
         datamodule = cls(**datamodule_kwargs)

@@ -111,6 +111,10 @@ def clone(loader: DataLoader[Any], **replaced: Any) -> DataLoader[Any]:
 
 def set_epoch(loader: Any, epoch: int) -> None:
     """Tells the samplers of a loader the epoch, from which distributed ones derive their order."""
-    for sampler in (getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None), getattr(getattr(loader, "batch_sampler", None), "sampler", None)):
+    for sampler in (
+        getattr(loader, "sampler", None),
+        getattr(loader, "batch_sampler", None),
+        getattr(getattr(loader, "batch_sampler", None), "sampler", None),
+    ):
         if callable(getattr(sampler, "set_epoch", None)):
             sampler.set_epoch(epoch)

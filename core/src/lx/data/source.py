@@ -56,7 +56,11 @@ class LoaderSetup:
 
     def evaluation(self, loaders: Any, prefix: str) -> CombinedLoader:
         """The loaders of an evaluation, one after the other unless the user combined them otherwise."""
-        combined = loaders if isinstance(loaders, CombinedLoader) else CombinedLoader(list(loaders) if type(loaders) in (list, tuple) else loaders, "sequential")
+        combined = (
+            loaders
+            if isinstance(loaders, CombinedLoader)
+            else CombinedLoader(list(loaders) if type(loaders) in (list, tuple) else loaders, "sequential")
+        )
         if prefix == "predict" and combined.mode != "sequential":
             raise ValueError(f"predict takes a sequential CombinedLoader only, not {combined.mode!r}.")
         combined.flattened = [self._ready(loader, prefix) for loader in combined.flattened]
@@ -68,7 +72,9 @@ class LoaderSetup:
         if not isinstance(loader, DataLoader):
             return loader
         if self.overfits and prefix in ("train", "val") and is_shuffled(loader):
-            rank_zero_warn(f"overfit_batches: the {prefix} loader shuffles; it is iterated in order, so that every epoch sees the same batches.")
+            rank_zero_warn(
+                f"overfit_batches: the {prefix} loader shuffles; it is iterated in order, so that every epoch sees the same batches."
+            )
             loader = in_sequence(loader)
         elif prefix != "train" and is_shuffled(loader):
             rank_zero_warn(f"the {prefix} loader shuffles; an evaluation is easier to compare without.", PossibleUserWarning)

@@ -14,7 +14,9 @@ from lx.interfaces.precision import Precision
 HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 
-def compile_transfer(module: Any, datamodule: Any, device: torch.device, precision: Precision, non_blocking: bool, dispatch: Dispatch) -> Callable[[Any, int], Any]:
+def compile_transfer(
+    module: Any, datamodule: Any, device: torch.device, precision: Precision, non_blocking: bool, dispatch: Dispatch
+) -> Callable[[Any, int], Any]:
     """One function of (batch, dataloader_idx) that brings a batch to the device; the data module's hooks win over the module's."""
     before, move, after = (_hook(name, module, datamodule, dispatch) for name in HOOKS)
     converts = precision.convert_input if type(precision).convert_input is not Precision.convert_input else None

@@ -29,7 +29,8 @@ def batch_size_of(batch: Any) -> int:
         raise MisconfigurationException("the batch holds no tensor from which its size could be read; pass self.log(..., batch_size=...).")
     if any(size != first for size in sizes):
         rank_zero_warn(
-            f"the batch size was read as {first}, and something else in the batch differs from it; pass self.log(..., batch_size=...).", PossibleUserWarning
+            f"the batch size was read as {first}, and something else in the batch differs from it; pass self.log(..., batch_size=...).",
+            PossibleUserWarning,
         )
     return first
 

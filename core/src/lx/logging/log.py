@@ -10,7 +10,8 @@ from lx.interfaces.logger import Logger
 from lx.interfaces.strategy import Strategy
 from lx.kernel.errors import MisconfigurationException
 from lx.logging.batch_size import batch_size_of
-from lx.logging.meters import Meter, reduce_meters, reduction
+from lx.logging.meters import Meter, Settings, reduce_meters, reduction
+from lx.logging.published import Published, numbers
 from lx.logging.sites import placement
 from lx.rank_zero import PossibleUserWarning, rank_zero_warn
 
@@ -36,19 +37,41 @@ class RunLog:
         self._strategy = strategy
         self._exact = exact
         self._where = where
-        self._callback: dict[str, Any] = {}
-        self._logged: dict[str, Any] = {}
-        self._progress_bar: dict[str, Any] = {}
+        self.published = Published()
 
     # -- recording -------------------------------------------------------------------------------------------------------
 
     def log(
-        self, name: str, value: Any, prog_bar: bool = False, logger: bool | None = None, on_step: bool | None = None, on_epoch: bool | None = None,
-        reduce_fx: Any = "mean", enable_graph: bool = False, sync_dist: bool = False, sync_dist_group: Any = None, add_dataloader_idx: bool = True,
-        batch_size: int | None = None, metric_attribute: str | None = None, rank_zero_only: bool = False,
+        self,
+        name: str,
+        value: Any,
+        prog_bar: bool = False,
+        logger: bool | None = None,
+        on_step: bool | None = None,
+        on_epoch: bool | None = None,
+        reduce_fx: Any = "mean",
+        enable_graph: bool = False,
+        sync_dist: bool = False,
+        sync_dist_group: Any = None,
+        add_dataloader_idx: bool = True,
+        batch_size: int | None = None,
+        metric_attribute: str | None = None,
+        rank_zero_only: bool = False,
     ) -> None:
         """Records one value; `LightningModule.log` documents the arguments."""
-        options = (prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, sync_dist_group, add_dataloader_idx, metric_attribute, rank_zero_only)
+        options = (
+            prog_bar,
+            logger,
+            on_step,
+            on_epoch,
+            reduce_fx,
+            enable_graph,
+            sync_dist,
+            sync_dist_group,
+            add_dataloader_idx,
+            metric_attribute,
+            rank_zero_only,
+        )
         meter = self.meters.get((self.site, name, self.dataloader_idx))
         if meter is None or meter.options != options:
             if self.muted is not None:
@@ -75,7 +98,9 @@ class RunLog:
         """Checks a name that this hook logs for the first time, and makes its meter."""
         prog_bar, logger, on_step, on_epoch, reduce_fx, keep_graph, sync, group, add_idx, metric_attribute, rank_zero_only = options
         if known is not None:
-            raise MisconfigurationException(f"self.log({name!r}) is called twice in {self.site} with different arguments; use one name for each, or the same arguments.")
+            raise MisconfigurationException(
+                f"self.log({name!r}) is called twice in {self.site} with different arguments; use one name for each, or the same arguments."
+            )
         if not isinstance(name, str):
             raise MisconfigurationException(f"self.log: the name must be a string, not {name!r}.")
         if "/dataloader_idx_" in name:
@@ -84,12 +109,23 @@ class RunLog:
         if logger and not self.loggers:
             rank_zero_warn(f"self.log({name!r}, logger=True): this trainer has no logger.")
         if epoch and not sync and not rank_zero_only and self._strategy.world_size > 1 and not _is_metric(value):
-            rank_zero_warn(f"self.log({name!r}): the epoch's value is of rank 0 alone; pass sync_dist=True to reduce over all processes.", PossibleUserWarning)
-        meter = Meter(
-            name, options, on_step=step, on_epoch=epoch, prog_bar=prog_bar, logger=logger is not False, reduce=reduction(name, reduce_fx),
-            sync=sync and not rank_zero_only, group=group, dataloader_idx=self.dataloader_idx if add_idx else None, exact=self._exact,
+            rank_zero_warn(
+                f"self.log({name!r}): the epoch's value is of rank 0 alone; pass sync_dist=True to reduce over all processes.",
+                PossibleUserWarning,
+            )
+        settings = Settings(
+            on_step=step,
+            on_epoch=epoch,
+            prog_bar=prog_bar,
+            logger=logger is not False,
+            reduce=reduction(name, reduce_fx),
+            sync=sync and not rank_zero_only,
+            group=group,
+            dataloader_idx=self.dataloader_idx if add_idx else None,
             keep_graph=keep_graph,
+            exact=self._exact,
         )
+        meter = Meter(name, options, settings)
         if _is_metric(value):
             meter.metric = self._owned(name, value, metric_attribute)
         if not add_idx and self.dataloader_idx is not None:
@@ -99,7 +135,9 @@ class RunLog:
 
     def _refuse_same_name(self, name: str) -> None:
         if any(other == name and idx != self.dataloader_idx for _, other, idx in self.meters):
-            raise MisconfigurationException(f"self.log({name!r}, add_dataloader_idx=False): two loaders log this name; name each differently.")
+            raise MisconfigurationException(
+                f"self.log({name!r}, add_dataloader_idx=False): two loaders log this name; name each differently."
+            )
 
     def _owned(self, name: str, metric: Any, metric_attribute: str | None) -> Any:
         if metric_attribute is None and not any(part is metric for part in self.owner.modules()):
@@ -122,13 +160,19 @@ class RunLog:
                 meter.step_value = (value.compute() if cached is None else cached).detach().clone()
             return None
         try:
-            return torch.tensor(float(value), dtype=torch.float32, device=self._strategy.root_device) if hasattr(value, "__float__") else self._refuse(name, value)
+            return (
+                torch.tensor(float(value), dtype=torch.float32, device=self._strategy.root_device)
+                if hasattr(value, "__float__")
+                else self._refuse(name, value)
+            )
         except (TypeError, ValueError):
             return self._refuse(name, value)
 
     def _refuse(self, name: str, value: Any) -> Any:
         self.meters.pop((self.site, name, self.dataloader_idx), None)
-        raise ValueError(f"self.log({name!r}, {value!r}): a {type(value).__name__} cannot be logged; pass a number, a tensor of one element or a metric.")
+        raise ValueError(
+            f"self.log({name!r}, {value!r}): a {type(value).__name__} cannot be logged; pass a number, a tensor of one element or a metric."
+        )
 
     def _find_batch_size(self) -> int:
         self.batch_size = batch_size_of(self.batch)
@@ -171,21 +215,23 @@ class RunLog:
         """Fixes the epoch values of what was logged so far and was not reduced yet; a collective, if any of it is synchronised."""
         reduce_meters(
             [meter for meter in self.meters.values() if meter.seen and meter.on_epoch and meter.value is None],
-            self._strategy.all_gather, self._strategy.world_size,
+            self._strategy.all_gather,
+            self._strategy.world_size,
         )
 
     def collect(self, moment: str) -> dict[str, Any]:
         """Publishes the values of `moment` ("step" or "epoch") in the three dictionaries, and returns what is for the loggers."""
         for_loggers: dict[str, Any] = {}
+        published = self.published
         for meter in self.meters.values():
             value = meter.step_value if moment == "step" else meter.value
             if value is None or not (meter.on_step if moment == "step" else meter.on_epoch):
                 continue
             plain, forked = meter.names(moment)
             if self.training or moment == "epoch":
-                self._callback[plain] = self._callback[forked] = value
+                published.callback[plain] = published.callback[forked] = value
             if meter.prog_bar:
-                self._progress_bar[forked] = value
+                published.progress_bar[forked] = value
             if meter.logger:
                 for_loggers[forked] = value
         return for_loggers
@@ -203,33 +249,13 @@ class RunLog:
         """Everything that was logged, the newest value of each name."""
         if self.training:
             self.collect("step")
-        return self._callback
-
-    @property
-    def logged_metrics(self) -> dict[str, Any]:
-        """What was sent to the loggers."""
-        return self._logged
+        return self.published.callback
 
     @property
     def progress_bar_metrics(self) -> dict[str, float]:
         """What was logged with `prog_bar=True`, as numbers; synchronises with the device."""
         self.collect("step")
-        return numbers(self._progress_bar)
-
-    def clear(self) -> None:
-        """Empties the dictionaries, at the start of an entry point."""
-        for values in (self._callback, self._logged, self._progress_bar):
-            values.clear()
-
-    def snapshot(self) -> tuple[dict[str, Any], ...]:
-        """The dictionaries as they are, for `restore`: the sanity check leaves no trace."""
-        return dict(self._callback), dict(self._logged), dict(self._progress_bar)
-
-    def restore(self, before: tuple[dict[str, Any], ...]) -> None:
-        """Puts the dictionaries back."""
-        for values, old in zip((self._callback, self._logged, self._progress_bar), before, strict=True):
-            values.clear()
-            values.update(old)
+        return numbers(self.published.progress_bar)
 
     # -- loggers ---------------------------------------------------------------------------------------------------------
 
@@ -240,7 +266,7 @@ class RunLog:
         """
         if not metrics:
             return
-        self._logged.update(metrics)
+        self.published.logged.update(metrics)
         if not self.loggers or not self._strategy.is_global_zero:
             return
         values = numbers(metrics)
@@ -260,17 +286,3 @@ _NARROW = frozenset({torch.float16, torch.bfloat16, torch.bool, torch.uint8, tor
 
 def _is_metric(value: Any) -> bool:
     return not isinstance(value, Tensor) and all(callable(getattr(value, name, None)) for name in ("update", "compute", "reset"))
-
-
-def numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics with tensors as python numbers, by one transfer from the device for all of them.
-
-    >>> numbers({"a": torch.tensor(1.5), "b": 2})
-    {'a': 1.5, 'b': 2}
-    """
-    tensors = {name: value for name, value in metrics.items() if isinstance(value, Tensor)}
-    if not tensors:
-        return dict(metrics)
-    flat = torch.stack([value.detach().reshape(()).to(device=next(iter(tensors.values())).device, dtype=torch.float32) for value in tensors.values()])
-    found = dict(zip(tensors, flat.tolist(), strict=True))
-    return {name: found.get(name, value) for name, value in metrics.items()}

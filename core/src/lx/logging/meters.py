@@ -1,6 +1,7 @@
 """One logged value over an epoch: the last step's value and a running reduction, both kept on the device."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
@@ -10,8 +11,18 @@ from torch import Tensor
 from lx.kernel.errors import MisconfigurationException
 
 _REDUCTIONS: dict[Any, str] = {
-    "mean": "mean", "avg": "mean", "sum": "sum", "min": "min", "max": "max",
-    torch.mean: "mean", torch.sum: "sum", torch.min: "min", torch.max: "max", sum: "sum", min: "min", max: "max",
+    "mean": "mean",
+    "avg": "mean",
+    "sum": "sum",
+    "min": "min",
+    "max": "max",
+    torch.mean: "mean",
+    torch.sum: "sum",
+    torch.min: "min",
+    torch.max: "max",
+    sum: "sum",
+    min: "min",
+    max: "max",
 }
 
 
@@ -35,6 +46,22 @@ CHUNK = 256
 _FOLD: dict[str, Callable[[Tensor], Tensor]] = {"mean": torch.sum, "sum": torch.sum, "min": torch.amin, "max": torch.amax}
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one name is logged, after defaults were filled in. `exact` is the dtype in which sums are kept."""
+
+    on_step: bool
+    on_epoch: bool
+    prog_bar: bool
+    logger: bool
+    reduce: str
+    sync: bool
+    group: Any
+    dataloader_idx: int | None
+    keep_graph: bool
+    exact: torch.dtype
+
+
 class Meter:
     """What is logged under one name in one hook (and for one loader).
 
@@ -42,24 +69,42 @@ class Meter:
     """
 
     __slots__ = (
-        "name", "options", "on_step", "on_epoch", "prog_bar", "logger", "reduce", "sync", "group", "suffix", "forked", "metric", "seen", "step_value",
-        "total", "weight", "value", "exact", "keep_graph", "weighted", "_values", "_weights",
+        "_values",
+        "_weights",
+        "exact",
+        "forked",
+        "group",
+        "keep_graph",
+        "logger",
+        "metric",
+        "name",
+        "on_epoch",
+        "on_step",
+        "options",
+        "prog_bar",
+        "reduce",
+        "seen",
+        "step_value",
+        "suffix",
+        "sync",
+        "total",
+        "value",
+        "weight",
+        "weighted",
     )
 
-    def __init__(
-        self, name: str, options: tuple[Any, ...], *, on_step: bool, on_epoch: bool, prog_bar: bool, logger: bool, reduce: str, sync: bool, group: Any,
-        dataloader_idx: int | None, exact: torch.dtype, keep_graph: bool,
-    ) -> None:
+    def __init__(self, name: str, options: tuple[Any, ...], settings: Settings) -> None:
         self.name = name
         self.options = options
-        self.on_step, self.on_epoch, self.prog_bar, self.logger = on_step, on_epoch, prog_bar, logger
-        self.reduce, self.sync, self.group = reduce, sync, group
-        self.suffix = "" if dataloader_idx is None else f"/dataloader_idx_{dataloader_idx}"
-        self.forked = on_step and on_epoch
-        self.weighted = on_epoch and reduce == "mean"
+        # Plain attributes, since a step looks at most of them.
+        self.on_step, self.on_epoch, self.prog_bar, self.logger = settings.on_step, settings.on_epoch, settings.prog_bar, settings.logger
+        self.reduce, self.sync, self.group = settings.reduce, settings.sync, settings.group
+        self.suffix = "" if settings.dataloader_idx is None else f"/dataloader_idx_{settings.dataloader_idx}"
+        self.forked = settings.on_step and settings.on_epoch
+        self.weighted = settings.on_epoch and settings.reduce == "mean"
         self.metric: Any = None
-        self.exact = exact
-        self.keep_graph = keep_graph
+        self.exact = settings.exact
+        self.keep_graph = settings.keep_graph
         self.step_value: Tensor | None = None
         self.reset()
 
@@ -120,7 +165,9 @@ def reduce_meters(meters: Iterable[Meter], gather: Callable[[Tensor], Tensor], w
         if meter.metric is not None:
             computed = meter.metric.compute()
             if not isinstance(computed, Tensor):
-                raise ValueError(f"self.log({meter.name!r}): the metric's compute() returned {type(computed).__name__}; it must return a tensor.")
+                raise ValueError(
+                    f"self.log({meter.name!r}): the metric's compute() returned {type(computed).__name__}; it must return a tensor."
+                )
             meter.value = computed.detach()
         elif meter.total is not None and meter.sync and world_size > 1:
             synced.setdefault(id(meter.group), []).append(meter)

@@ -6,11 +6,26 @@ STEP = (True, False)
 EPOCH = (False, True)
 
 _TRAIN = (
-    "training_step", "on_train_batch_start", "on_train_batch_end", "on_before_backward", "on_after_backward", "backward", "on_before_optimizer_step",
-    "optimizer_step", "configure_gradient_clipping", "clip_gradients", "on_before_zero_grad", "optimizer_zero_grad",
+    "training_step",
+    "on_train_batch_start",
+    "on_train_batch_end",
+    "on_before_backward",
+    "on_after_backward",
+    "backward",
+    "on_before_optimizer_step",
+    "optimizer_step",
+    "configure_gradient_clipping",
+    "clip_gradients",
+    "on_before_zero_grad",
+    "optimizer_zero_grad",
 )
 _EVAL = (
-    "validation_step", "test_step", "on_validation_batch_start", "on_validation_batch_end", "on_test_batch_start", "on_test_batch_end",
+    "validation_step",
+    "test_step",
+    "on_validation_batch_start",
+    "on_validation_batch_end",
+    "on_test_batch_start",
+    "on_test_batch_end",
 )
 _EPOCH_ONLY = tuple(f"on_{stage}_{moment}" for stage in ("train", "validation", "test") for moment in ("start", "epoch_start", "epoch_end"))
 
@@ -37,7 +52,9 @@ def placement(site: str | None, name: str, on_step: bool | None, on_epoch: bool 
     step = default_step if on_step is None else on_step
     epoch = default_epoch if on_epoch is None else on_epoch
     if site in EPOCH_ONLY and step:
-        raise MisconfigurationException(f"self.log({name!r}, on_step=True) in {site}: this hook runs once an epoch, so only on_epoch=True goes.")
+        raise MisconfigurationException(
+            f"self.log({name!r}, on_step=True) in {site}: this hook runs once an epoch, so only on_epoch=True goes."
+        )
     if not step and not epoch:
         raise MisconfigurationException(f"self.log({name!r}) in {site}: on_step and on_epoch are both False, so nothing would be logged.")
     return step, epoch

@@ -61,10 +61,13 @@ class Evaluation:
             setattr(trainer, f"{self.prefix}_dataloaders", self._loaders)
         return self.num_batches
 
-    def run(self, *, at_most: int | float = math.inf, quiet: bool = False, reload: bool = False, progress: BatchProgress | None = None) -> list[dict[str, float]]:
+    def run(
+        self, *, at_most: int | float = math.inf, quiet: bool = False, reload: bool = False, progress: BatchProgress | None = None
+    ) -> list[dict[str, float]]:
         """Runs the evaluation and returns, for each loader, its metrics as numbers; `quiet` sends nothing to loggers."""
         trainer, dispatch, log, stage = self._trainer, self._trainer.dispatch, self._trainer.log, self.stage
-        counts = [min(count, at_most) for count in self.load_data(reload)]
+        # Where nothing is to be evaluated, no loader is made.
+        counts = [min(count, at_most) for count in self.load_data(reload)] if self._limit else []
         trainer.num_eval_batches = counts
         if not sum(counts):
             return []
@@ -99,7 +102,9 @@ class Evaluation:
             return self._loaders.flattened
         return [(batch for batch, _, _ in self._loaders)]
 
-    def _run_loader(self, batches: Iterator[Any], count: int | float, dataloader_idx: int, several: bool, progress: BatchProgress, quiet: bool) -> None:
+    def _run_loader(
+        self, batches: Iterator[Any], count: int | float, dataloader_idx: int, several: bool, progress: BatchProgress, quiet: bool
+    ) -> None:
         trainer, log, stage = self._trainer, self._trainer.log, self.stage
         transfer, step, site = trainer.transfer, self._step, self._step_name
         batch_start: Callable[..., Any] | None = getattr(trainer.dispatch, f"on_{stage}_batch_start")
@@ -174,7 +179,9 @@ def check_signature(step: Callable[..., Any], name: str, loaders: int) -> None:
     takes_any = any(parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) for parameter in parameters.values())
     index = parameters.get("dataloader_idx")
     if loaders > 1 and index is None and not takes_any:
-        raise RuntimeError(f"there are {loaders} loaders, and {name} has no parameter dataloader_idx to tell them apart: def {name}(self, batch, batch_idx, dataloader_idx=0).")
+        raise RuntimeError(
+            f"there are {loaders} loaders, and {name} has no parameter dataloader_idx to tell them apart: def {name}(self, batch, batch_idx, dataloader_idx=0)."
+        )
     if loaders == 1 and index is not None and index.default is index.empty:
         raise RuntimeError(f"there is one loader, and {name} requires dataloader_idx; give it a default: dataloader_idx=0.")
 

@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from lx.data.combined import CombinedLoader, length_of, set_epochs
-from lx.kernel.errors import MisconfigurationException
+from lx.kernel.errors import MisconfigurationException, SIGTERMException
 from lx.loops.evaluate import Evaluation
 from lx.loops.progress import FitProgress
 from lx.loops.train_epoch import TrainEpoch
@@ -47,7 +47,9 @@ class FitLoop:
     def run(self) -> None:
         """Runs the whole of fit, from the progress on."""
         trainer = self._trainer
-        self.validation = Evaluation(trainer, RunningStage.VALIDATING, trainer.limits.limit_val_batches) if trainer.enable_validation else None
+        self.validation = (
+            Evaluation(trainer, RunningStage.VALIDATING, trainer.limits.limit_val_batches) if trainer.enable_validation else None
+        )
         self._resume()
         if self._is_over_before_data():
             return
@@ -59,7 +61,9 @@ class FitLoop:
             return
         if self.validates_in_this_epoch():
             assert self.validation is not None
+            trainer.state.stage = RunningStage.VALIDATING
             self.validation.load_data()
+            trainer.state.stage = RunningStage.TRAINING
         self.epoch_loop = TrainEpoch(trainer, self)
         trainer.log.begin_stage(trainer.train_meters, training=True)
         trainer.dispatch.emit("on_train_start")
@@ -101,7 +105,42 @@ class FitLoop:
         progress.windows += 1
         progress.epoch["completed"] += 1
         if trainer.received_sigterm:
-            trainer.end_by_signal()
+            raise SIGTERMException(143)
+
+    # -- what a trainer tells of it ---------------------------------------------------------------------------------------
+
+    @property
+    def enable_validation(self) -> bool:
+        """Whether this fit validates."""
+        run = self._trainer.run
+        return run is not None and run.validates
+
+    @property
+    def logging_due(self) -> bool:
+        """Whether the step values of the batch that runs go to the loggers."""
+        return self.epoch_loop is not None and self.epoch_loop.flush_is_due()
+
+    @property
+    def num_val_batches(self) -> list[int | float]:
+        """The validation batches of each loader."""
+        return self.validation.num_batches if self.validation is not None else []
+
+    @property
+    def num_sanity_val_batches(self) -> list[int | float]:
+        """The sanity check batches of each loader."""
+        return [min(self._trainer.limits.num_sanity_val_steps, count) for count in self.num_val_batches]
+
+    @property
+    def estimated_stepping_batches(self) -> int | float:
+        """How many optimizer steps this fit will take; `inf` if nothing bounds them. Loads the training loader."""
+        bound = math.inf if self.max_steps == -1 else self.max_steps
+        if self.max_epochs == -1:
+            return bound
+        self.load_data()
+        batches = self.num_training_batches
+        if batches == math.inf:
+            return bound
+        return min(math.ceil(batches / self._trainer.limits.window_size(0)) * max(self.max_epochs or 1, 1), bound)
 
     # -- when to stop ----------------------------------------------------------------------------------------------------
 
@@ -126,7 +165,9 @@ class FitLoop:
         met = self.progress.epoch["completed"] >= self.min_epochs and self.progress.steps >= (self.min_steps or 0)
         if not met and not self._told:
             self._told = True
-            rank_zero_info(f"a stop was asked for; min_epochs={self.min_epochs} and min_steps={self.min_steps} are not met yet, so fit goes on.")
+            rank_zero_info(
+                f"a stop was asked for; min_epochs={self.min_epochs} and min_steps={self.min_steps} are not met yet, so fit goes on."
+            )
         return met
 
     # -- data ------------------------------------------------------------------------------------------------------------
@@ -187,11 +228,13 @@ class FitLoop:
         every = self._trainer.limits.check_val_every_n_epoch
         return self.validation is not None and (every is None or (self.progress.epoch["completed"] + 1) % every == 0)
 
-    def validate(self) -> None:
+    def validate(self, clears_gradients: bool) -> None:
         """A validation inside of the epoch; the training metrics and modes are as before when it returns."""
         assert self.validation is not None
         trainer = self._trainer
         trainer.state.stage = RunningStage.VALIDATING
+        if clears_gradients:
+            trainer.dispatch.call_own("on_validation_model_zero_grad")
         reload = self._is_reload_due() and self.progress.epoch["completed"] > 0
         self.validation.run(reload=reload, progress=self.progress.val_batch)
         trainer.state.stage = RunningStage.TRAINING
@@ -202,12 +245,12 @@ class FitLoop:
         if self.validation is None or not steps or self._resumes_mid_epoch:
             return
         trainer.state.stage = RunningStage.SANITY_CHECKING
-        before = trainer.log.snapshot()
+        before = trainer.log.published.snapshot()
         with isolate_rng():
             trainer.dispatch.emit("on_sanity_check_start")
             self.validation.run(at_most=steps, quiet=True)
             trainer.dispatch.emit("on_sanity_check_end")
-        trainer.log.restore(before)
+        trainer.log.published.restore(before)
         trainer.val_meters.clear()
 
     # -- resuming --------------------------------------------------------------------------------------------------------

@@ -191,7 +191,9 @@ class AutomaticOptimization:
         self.extras = {}
         if output is None:
             if self._trainer.world_size > 1:
-                raise RuntimeError("training_step returned None on one of several processes, and the others would wait for its gradients; return a loss of 0.")
+                raise RuntimeError(
+                    "training_step returned None on one of several processes, and the others would wait for its gradients; return a loss of 0."
+                )
             return None
         if isinstance(output, Tensor):
             return output

@@ -39,6 +39,8 @@ class Prediction:
     def run(self) -> Any:
         """Runs the prediction; one list of outputs for one loader, a list of lists for several, None if nothing is kept."""
         trainer, dispatch = self._trainer, self._trainer.dispatch
+        if not trainer.limits.limit_predict_batches:
+            return [] if self._keep else None
         loaders: CombinedLoader = trainer.loaders.evaluation(trainer.source.request("predict"), "predict")
         trainer.predict_dataloaders = loaders
         each = loaders.flattened

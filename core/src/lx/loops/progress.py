@@ -17,7 +17,7 @@ class BatchProgress:
     (3, 0)
     """
 
-    __slots__ = ("ready", "started", "processed", "completed", "before", "is_last_batch")
+    __slots__ = ("before", "completed", "is_last_batch", "processed", "ready", "started")
 
     def __init__(self) -> None:
         self.ready = self.started = self.processed = self.completed = 0
@@ -68,6 +68,11 @@ class FitProgress:
         self.schedules_before = 0
         self.manual = False
 
+    @property
+    def completed_epochs(self) -> int:
+        """The epochs that are over, end hooks included."""
+        return self.epoch["completed"]
+
     def begin_epoch(self) -> None:
         """Begins a new pass over the data."""
         self.batch.begin()
@@ -85,7 +90,9 @@ class FitProgress:
             "epoch_loop.batch_progress": self.batch.state_dict(),
             "epoch_loop.scheduler_progress": {"total": _pair(self.schedules), "current": _pair(self.schedules - self.schedules_before)},
             "epoch_loop.automatic_optimization.state_dict": {},
-            "epoch_loop.automatic_optimization.optim_progress": {"optimizer": {"step": none if self.manual else steps, "zero_grad": zero_grad}},
+            "epoch_loop.automatic_optimization.optim_progress": {
+                "optimizer": {"step": none if self.manual else steps, "zero_grad": zero_grad}
+            },
             "epoch_loop.manual_optimization.state_dict": {},
             "epoch_loop.manual_optimization.optim_step_progress": steps if self.manual else none,
             "epoch_loop.val_loop.state_dict": {},

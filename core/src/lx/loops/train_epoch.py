@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lx.data.source import limited
+from lx.kernel.errors import SIGTERMException
 from lx.loops.optimize import AutomaticOptimization, ManualOptimization
 from lx.loops.schedule import Schedule
 
@@ -68,7 +69,7 @@ class TrainEpoch:
             if batch_end is not None:
                 batch_end(optimize.outputs(), batch, batch_idx)
             batches.completed += 1
-            if logs and closes and (trainer.should_stop or flush_every and (progress.windows + 1) % flush_every == 0):
+            if logs and closes and (trainer.should_stop or (flush_every and (progress.windows + 1) % flush_every == 0)):
                 log.send(log.collect("step"))
             if validates and self._validation_is_due(batch_idx, is_last, total, sized):
                 self._validate(closes)
@@ -78,13 +79,13 @@ class TrainEpoch:
             if progress.steps == max_steps or (trainer.should_stop and fit.may_stop()):
                 break
             if trainer.received_sigterm:
-                trainer.end_by_signal()
+                raise SIGTERMException(143)
 
     def _place_in_window(self, batch_idx: int, total: int | float, is_last: bool) -> bool:
         """Sets the divisor for the window that this batch belongs to, and tells whether it closes it."""
         optimize = self.optimize
         if optimize.held == 0:
-            size = self._trainer.window_size()
+            size = self._trainer.limits.window_size(self._fit.progress.steps)
             # A window at the end of a loader of known length holds what is left.
             optimize.divisor = size if total == math.inf else min(size, int(total) - batch_idx)
             self._window = size
@@ -110,7 +111,5 @@ class TrainEpoch:
         return bool((index + 1) % fit.val_check_batch == 0)
 
     def _validate(self, closes: bool) -> None:
-        if closes:
-            self._trainer.dispatch.call_own("on_validation_model_zero_grad")
-        self._fit.validate()
+        self._fit.validate(clears_gradients=closes)
         self._last_validation = time.monotonic()

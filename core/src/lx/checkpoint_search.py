@@ -1,0 +1,82 @@
+"""Which checkpoint a run loads."""
+
+from pathlib import Path
+from typing import Any
+
+from lx.rank_zero import rank_zero_warn
+from lx.state import TrainerFn
+
+
+class ResumePath:
+    """The path that the current run resumes from; one that the user assigned holds for all later calls, too."""
+
+    def __init__(self) -> None:
+        self.path: Any = None
+        self.sticky = False
+
+    def assign(self, path: Any) -> None:
+        """What the user says holds until the user says otherwise; None lets go."""
+        self.path, self.sticky = path, bool(path)
+
+    def take(self, path: Any) -> None:
+        """Sets the path for one call, unless the user assigned one."""
+        if not self.sticky:
+            self.path = path
+
+
+class CheckpointSearch:
+    """What `ckpt_path` means: a path, `"best"`, `"last"`, or what an entry point takes without one."""
+
+    def __init__(self, trainer: Any, fn: TrainerFn, given_model: bool) -> None:
+        self._trainer, self._fn, self._given_model = trainer, fn, given_model
+
+    def find(self, asked: Any) -> Any:
+        """The path of the checkpoint to load, None for none; raises `ValueError` if `"best"` or the last fit has none."""
+        if asked is None:
+            return self._default()
+        if asked == "best":
+            return self._best()
+        if asked == "last":
+            return self._last()
+        return asked
+
+    def _default(self) -> Any:
+        if self._fn is TrainerFn.FITTING:
+            resumes = any(getattr(callback, "resumes_automatically", False) for callback in self._trainer.checkpoint_callbacks)
+            return self._last(quiet=True) if resumes else None
+        if self._given_model or self._trainer.ckpt_path:
+            return None
+        if not self._trainer.checkpoint_callbacks:
+            raise ValueError(
+                f"trainer.{self._fn}() without a model evaluates the best checkpoint, and no callback writes checkpoints; pass the model."
+            )
+        rank_zero_warn(f"trainer.{self._fn}(ckpt_path=None) was called without a model: the best checkpoint of the last fit is evaluated.")
+        return self._best()
+
+    def _best(self) -> Any:
+        callbacks = self._trainer.checkpoint_callbacks
+        if self._trainer.fast_dev_run:
+            raise ValueError("ckpt_path='best': fast_dev_run saves no checkpoint, so there is no best one.")
+        if not callbacks:
+            raise ValueError(
+                "ckpt_path='best': no callback writes checkpoints, so there is no best one; add 'model_checkpoint' to callbacks."
+            )
+        if len(callbacks) > 1:
+            rank_zero_warn(
+                f"ckpt_path='best': {len(callbacks)} callbacks write checkpoints; the first one decides, {type(callbacks[0]).__name__}."
+            )
+        path = getattr(callbacks[0], "best_model_path", "")
+        if not path:
+            raise ValueError("ckpt_path='best': no checkpoint has been saved yet, so there is no best one; call fit first.")
+        return path
+
+    def _last(self, quiet: bool = False) -> Any:
+        found: set[str] = set()
+        for callback in self._trainer.checkpoint_callbacks:
+            search = getattr(callback, "find_last", None)
+            found |= set(search(self._trainer)) if search is not None else set()
+        if not found:
+            if not quiet:
+                rank_zero_warn("ckpt_path='last': there is no last checkpoint yet; the run starts from scratch.")
+            return None
+        return max(found, key=lambda path: Path(path).stat().st_mtime)
