@@ -14,6 +14,8 @@ from lx_plugin_rich.line import clock_text
 
 SHORTEST_BAR = 8
 LONGEST_BAR = 40
+ECHO = 2
+"""Columns left free for the `^C` of an interrupt, which would wrap to the next line and leave the bar there twice."""
 
 
 @dataclass
@@ -159,7 +161,7 @@ class Row:
         self.metrics = metrics
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        width = options.max_width
+        width = max(options.max_width - ECHO, 1)
         metrics = as_text(self.metrics, console, options)
         texts = [cell if isinstance(cell, Graphic) else as_text(cell, console, options) for cell in self.cells]
         taken = sum(text.cell_len + 1 for text in texts if isinstance(text, Text))
@@ -184,7 +186,7 @@ class Row:
         line.truncate(width, overflow="crop")
         yield line
         if not beside and metrics:
-            yield Padding(metrics, (0, 0, 0, 2))
+            yield Padding(metrics, (0, ECHO, 0, 2))
 
 
 def as_text(cell: RenderableType, console: Console, options: ConsoleOptions) -> Text:

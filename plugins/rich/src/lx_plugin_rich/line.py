@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-SHARE_OF_TIME = 0.005
+SHARE_OF_TIME = 0.01
 """How much of the time may go into drawing: a slow terminal slows the bar, not the training."""
 
 LONGEST_LOOK = 0.1
@@ -19,10 +19,10 @@ SMOOTHING = 0.3
 class Pace:
     """Says whether it is time to draw again; the lines of a progress bar share one.
 
-    >>> pace = Pace(0.1, clock=iter([0.0, 1.0, 1.0, 1.1, 19.1, 30.0]).__next__)
+    >>> pace = Pace(0.1, clock=iter([0.0, 1.0, 1.0, 1.1, 9.1, 30.0]).__next__)
     >>> pace.wait() <= 0
     True
-    >>> with pace:  # from 1.0 to 1.1, which may then be 0.5% of the time
+    >>> with pace:  # from 1.0 to 1.1, which may then be 1% of the time
     ...     pass
     >>> round(pace.wait(), 6), pace.wait() <= 0
     (2.0, True)
