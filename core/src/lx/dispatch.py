@@ -58,7 +58,8 @@ def require_distinct_states(callbacks: list[Callback]) -> None:
     for key in keys:
         if keys.count(key) > 1:
             raise RuntimeError(
-                f"two callbacks have the state_key {key!r}, so a checkpoint could not hold both; give them different arguments, or override state_key."
+                f"two callbacks have the state_key {key!r}, so a checkpoint could not hold both; give them different arguments, or override"
+                " state_key."
             )
 
 

@@ -47,7 +47,8 @@ class HyperparametersMixin:
     def save_hyperparameters(self, *args: Any, ignore: Any = None, frame: FrameType | None = None, logger: bool = True) -> None:
         """Keeps the arguments of `__init__`; call it there.
 
-        Without arguments all of them are kept, those of base classes too; strings select some by name; one mapping, Namespace or dataclass is taken
+        Without arguments all of them are kept, those of base classes too; strings select some by name; one mapping, Namespace or
+        dataclass is taken
         as it is. `ignore` names those to leave out; `logger=False` keeps all of them from loggers. Repeated calls add up.
         Raises `ValueError` for a number or string that is no argument's name.
         """
@@ -61,14 +62,16 @@ class HyperparametersMixin:
                 missing = [arg for arg in args if not isinstance(arg, str) or arg not in found]
                 if missing:
                     raise ValueError(
-                        f"save_hyperparameters({', '.join(map(repr, args))}): {missing[0]!r} is no argument of __init__; those are {', '.join(found)}."
+                        f"save_hyperparameters({', '.join(map(repr, args))}): {missing[0]!r} is no argument of __init__; those are"
+                        f" {', '.join(found)}."
                     )
                 found = {key: found[key] for key in args}
         kept = {key: value for key, value in found.items() if key not in ignored}
         for key, value in kept.items():
             if isinstance(value, nn.Module):
                 rank_zero_warn(
-                    f"the hyperparameter {key!r} is a module, whose weights are saved with the model already; save_hyperparameters(ignore=[{key!r}])."
+                    f"the hyperparameter {key!r} is a module, whose weights are saved with the model already;"
+                    f" save_hyperparameters(ignore=[{key!r}])."
                 )
         hparams = self.hparams
         for key in ignored & set(hparams):
@@ -170,6 +173,7 @@ def drop_unpicklable(owner: HyperparametersMixin) -> None:
             pickle.dumps(value)
         except Exception:
             rank_zero_warn(
-                f"the hyperparameter {name!r} of {type(owner).__name__} cannot be pickled, and is dropped; save_hyperparameters(ignore=[{name!r}])."
+                f"the hyperparameter {name!r} of {type(owner).__name__} cannot be pickled, and is dropped;"
+                f" save_hyperparameters(ignore=[{name!r}])."
             )
             del owner.hparams[name]

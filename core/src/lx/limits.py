@@ -161,7 +161,8 @@ def duration(name: str, value: Any) -> timedelta:
     elif isinstance(value, timedelta):
         return value
     raise MisconfigurationException(
-        f"{name}={value!r}: a duration is a string 'DD:HH:MM:SS' (such as '00:01:30:00'), a timedelta, or a mapping such as {{'minutes': 90}}."
+        f"{name}={value!r}: a duration is a string 'DD:HH:MM:SS' (such as '00:01:30:00'), a timedelta, or a mapping such as {{'minutes':"
+        " 90}."
     )
 
 
@@ -176,7 +177,8 @@ def _interval(value: Any, every_n_epoch: int | None) -> int | float | timedelta:
     checked = batch_limit("val_check_interval", value)
     if every_n_epoch is None and isinstance(checked, float) and checked != 1.0:
         raise MisconfigurationException(
-            f"val_check_interval={value!r} is a fraction of an epoch, and check_val_every_n_epoch=None counts across epochs; give a number of batches."
+            f"val_check_interval={value!r} is a fraction of an epoch, and check_val_every_n_epoch=None counts across epochs; give a number"
+            " of batches."
         )
     return checked
 

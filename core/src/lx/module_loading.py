@@ -46,8 +46,8 @@ def _load_from_checkpoint(
 
     `map_location` says where tensors go (default: where they were saved if that device is here, else the CPU); `hparams_file` (.csv, .yaml)
     replaces the hyperparameters in the file; `kwargs` rank over both; only arguments that `__init__` accepts are passed. `strict` (default:
-    the module's `strict_loading`) demands that all weights fit. Raises `FileNotFoundError`, `TypeError` on an instance, `ValueError` for a `strict` that
-    contradicts `strict_loading`, `CheckpointMismatchError` for weights that do not fit.
+    the module's `strict_loading`) demands that all weights fit. Raises `FileNotFoundError`, `TypeError` on an instance, `ValueError`
+    for a `strict` that contradicts `strict_loading`, `CheckpointMismatchError` for weights that do not fit.
     """
     checkpoint = read_checkpoint(checkpoint_path, map_location or _where_possible, weights_only)
     hparams = dict(read_hparams(hparams_file)) if hparams_file is not None else dict(_stored_hparams(cls, checkpoint))

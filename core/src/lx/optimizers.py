@@ -11,7 +11,10 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 from lx.kernel.errors import MisconfigurationException
 from lx.rank_zero import rank_zero_warn
 
-FORMS = "an optimizer; a list of optimizers; ([optimizers], [schedulers]); {'optimizer': ..., 'lr_scheduler': ...}; a list of such mappings; or None"
+FORMS = (
+    "an optimizer; a list of optimizers; ([optimizers], [schedulers]); {'optimizer': ..., 'lr_scheduler': ...}; a list of such mappings; or"
+    " None"
+)
 _KEYS = ("scheduler", "name", "interval", "frequency", "reduce_on_plateau", "monitor", "strict")
 
 
@@ -43,7 +46,8 @@ def read_configuration(configured: Any, *, automatic: bool, steps_schedulers: bo
         bound = getattr(config.scheduler, "optimizer", None)
         if bound is not None and not any(bound is optimizer for optimizer in optimizers):
             raise MisconfigurationException(
-                f"configure_optimizers: the scheduler {type(config.scheduler).__name__} drives an optimizer that was not returned; return that one too."
+                f"configure_optimizers: the scheduler {type(config.scheduler).__name__} drives an optimizer that was not returned; return"
+                " that one too."
             )
     return optimizers, configs
 
@@ -116,7 +120,8 @@ def _scheduler_config(given: Any, monitor: str | None, automatic: bool, steps_sc
     if not automatic:
         if "reduce_on_plateau" in fields or "monitor" in fields or "strict" in fields:
             rank_zero_warn(
-                "configure_optimizers: with manual optimization you step the schedulers, so reduce_on_plateau, monitor and strict do nothing."
+                "configure_optimizers: with manual optimization you step the schedulers, so reduce_on_plateau, monitor and strict do"
+                " nothing."
             )
         return config
     return _check_automatic(config, steps_schedulers)
@@ -131,7 +136,8 @@ def _check_automatic(config: LRSchedulerConfig, steps_schedulers: bool) -> LRSch
         )
     if not isinstance(scheduler, LRScheduler | ReduceLROnPlateau) and not steps_schedulers:
         raise MisconfigurationException(
-            f"configure_optimizers: {type(scheduler).__name__} is no scheduler of torch's kind; override lr_scheduler_step(scheduler, metric) to step it."
+            f"configure_optimizers: {type(scheduler).__name__} is no scheduler of torch's kind; override lr_scheduler_step(scheduler,"
+            " metric) to step it."
         )
     if isinstance(scheduler, OneCycleLR) and config.interval == "epoch":
         rank_zero_warn("configure_optimizers: OneCycleLR moves every epoch; it is meant to move every step, {'interval': 'step'}.")
@@ -159,7 +165,8 @@ class LightningOptimizer:
         return self._optimizer
 
     def step(self, closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
-        """Takes the step; `closure`, if given, runs forward and backward. Raises `MisconfigurationException` for one that cannot be called."""
+        """Takes the step; `closure`, if given, runs forward and backward. Raises `MisconfigurationException` for one that cannot be
+        called."""
         if closure is not None and not callable(closure):
             raise MisconfigurationException(f"optimizer.step takes a function as closure, not {closure!r}.")
         return self._step(self._optimizer, closure, kwargs)

@@ -156,7 +156,8 @@ class _Resolver:
         choice = self._choose("accelerator", wanted, "accelerator")
         if not choice.cls.is_available():
             raise MisconfigurationException(
-                f"accelerator={wanted!r}: this machine has no such device that torch can use. Available: {', '.join(self._available()) or 'none'}."
+                f"accelerator={wanted!r}: this machine has no such device that torch can use. Available:"
+                f" {', '.join(self._available()) or 'none'}."
             )
         return choice
 
@@ -327,13 +328,14 @@ class _Resolver:
         device_type = resolution.accelerator.cls.capabilities.device_type
         if runs_on and device_type not in runs_on:
             raise ValueError(
-                f"strategy={resolution.strategy.name!r} does not run on accelerator={resolution.accelerator.name!r}, only on {', '.join(sorted(runs_on))}."
+                f"strategy={resolution.strategy.name!r} does not run on accelerator={resolution.accelerator.name!r}, only on"
+                f" {', '.join(sorted(runs_on))}."
             )
         processes = len(resolution.devices) * self.request.num_nodes
         if processes > 1 and not resolution.strategy.cls.capabilities.distributed:
             raise MisconfigurationException(
-                f"strategy={resolution.strategy.name!r} works on one device, and devices={self.request.devices!r}, num_nodes={self.request.num_nodes} ask for "
-                f"{processes}; give devices=1 or a strategy for several."
+                f"strategy={resolution.strategy.name!r} works on one device, and devices={self.request.devices!r},"
+                f" num_nodes={self.request.num_nodes} ask for {processes}; give devices=1 or a strategy for several."
             )
 
     # -- how a choice is made ------------------------------------------------------------------------------------------------
@@ -345,7 +347,8 @@ class _Resolver:
             return self._of_entry(kind, spec, components.find(spec), topic, reason or f"{topic}={str(spec)!r}")
         if not isinstance(wanted, components.interface):
             raise (MisconfigurationException if kind == "profiler" else TypeError)(
-                f"{topic}={wanted!r}: give a name, a component string or a {components.interface.__name__}; installed: {', '.join(components.names()) or 'none'}."
+                f"{topic}={wanted!r}: give a name, a component string or a {components.interface.__name__}; installed:"
+                f" {', '.join(components.names()) or 'none'}."
             )
         cls = type(wanted)
         self.decisions.append((topic, cls.__name__, cls.__module__.partition(".")[0], "an instance was given"))
@@ -404,7 +407,8 @@ class _Resolver:
         known = self.registry.diagnosis.missing(kind, role)
         hints = " ".join(self.registry.diagnosis.hints())
         raise NotInstalledError(
-            f"no plugin that provides a {topic} ({role}) is installed. `pip install lx-standard` installs the standard set. {known or ''} {hints}".strip()
+            f"no plugin that provides a {topic} ({role}) is installed. `pip install lx-standard` installs the standard set. {known or ''}"
+            f" {hints}".strip()
         ) from known
 
 

@@ -87,9 +87,10 @@ class Trainer:
     ) -> None:
         """Reads and checks every argument, then builds the parts; nothing is written to disk before a run begins.
 
-        `accelerator`, `strategy`, `precision`, `logger`, `profiler`, `callbacks` and `plugins` take names of registered components, component
-        strings, mappings or instances. Limits take a number of batches (int) or a fraction (float). `accumulate_grad_batches` may be a function
-        from the number of optimizer steps taken to a number of batches. `manager` replaces the process's plugin manager.
+        `accelerator`, `strategy`, `precision`, `logger`, `profiler`, `callbacks` and `plugins` take names of registered components,
+        component
+        strings, mappings or instances. Limits take a number of batches (int) or a fraction (float). `accumulate_grad_batches` may be a
+        function from the number of optimizer steps taken to a number of batches. `manager` replaces the process's plugin manager.
         """
         if barebones:
             _refuse_with_barebones(
@@ -224,7 +225,8 @@ class Trainer:
         datamodule: Any = None,
         weights_only: bool | None = None,
     ) -> list[dict[str, float]]:
-        """Evaluates with `validation_step`; returns the metrics of each loader. Without a model: the one of the last fit, at its best checkpoint."""
+        """Evaluates with `validation_step`; returns the metrics of each loader. Without a model: the one of the last fit, at its best
+        checkpoint."""
         return self._evaluate(TrainerFn.VALIDATING, "val", model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
 
     def test(
@@ -236,7 +238,8 @@ class Trainer:
         datamodule: Any = None,
         weights_only: bool | None = None,
     ) -> list[dict[str, float]]:
-        """Evaluates with `test_step`; returns the metrics of each loader. Without a model: the one of the last fit, at its best checkpoint."""
+        """Evaluates with `test_step`; returns the metrics of each loader. Without a model: the one of the last fit, at its best
+        checkpoint."""
         return self._evaluate(TrainerFn.TESTING, "test", model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
 
     def predict(
@@ -248,7 +251,8 @@ class Trainer:
         ckpt_path: Any = None,
         weights_only: bool | None = None,
     ) -> Any:
-        """Collects what `predict_step` returns: a list for one loader, a list of lists for several, None with `return_predictions=False`."""
+        """Collects what `predict_step` returns: a list for one loader, a list of lists for several, None with
+        `return_predictions=False`."""
         run = Run(self, TrainerFn.PREDICTING, model, {"predict": dataloaders}, datamodule, ckpt_path, weights_only)
         run.keep_predictions = return_predictions is not False
         return run.start()

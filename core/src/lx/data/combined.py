@@ -13,8 +13,8 @@ class CombinedLoader:
     """Iterates a collection of loaders (any nesting of lists, tuples and mappings) together, or one after the other.
 
     Yields `(batch, batch_idx, dataloader_idx)`. `"min_size"` ends with the shortest, `"max_size_cycle"` starts exhausted ones again
-    until the longest ends, `"max_size"` gives None for exhausted ones, and in these three `batch` has the shape of the collection; `"sequential"` goes
-    through one after the other. Raises `ValueError` for another mode.
+    until the longest ends, `"max_size"` gives None for exhausted ones, and in these three `batch` has the shape of the collection;
+    `"sequential"` goes through one after the other. Raises `ValueError` for another mode.
 
     >>> list(CombinedLoader({"a": [1, 2, 3], "b": [4, 5]}, "max_size"))
     [({'a': 1, 'b': 4}, 0, 0), ({'a': 2, 'b': 5}, 1, 0), ({'a': 3, 'b': None}, 2, 0)]

@@ -14,8 +14,8 @@ class ShareSampler(Sampler[Any]):
     """The share of one rank in what another sampler yields.
 
     With `pad`, the shares are made equally long by repeating the first items, since in training every rank must take
-    as many steps; without, every item comes once over all ranks, as predictions need it. A random sampler draws on every rank from a generator seeded
-    by seed and epoch, so that all ranks draw the same order.
+    as many steps; without, every item comes once over all ranks, as predictions need it. A random sampler draws on every rank from a
+    generator seeded by seed and epoch, so that all ranks draw the same order.
 
     >>> [list(ShareSampler(range(5), num_replicas=2, rank=rank)) for rank in (0, 1)]
     [[0, 2, 4], [1, 3, 0]]

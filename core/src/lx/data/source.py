@@ -89,7 +89,8 @@ class LoaderSetup:
             return loader
         if prefix in ("val", "test") and self.strategy.world_size > 1:
             rank_zero_warn(
-                f"the {prefix} data is shared out over {self.strategy.world_size} processes; to make the shares equal, some samples may count twice.",
+                f"the {prefix} data is shared out over {self.strategy.world_size} processes; to make the shares equal, some samples may"
+                " count twice.",
                 PossibleUserWarning,
             )
         seed = int(os.environ.get(SEED_VARIABLE, "0"))
@@ -104,8 +105,8 @@ class LoaderSetup:
             some = self.strategy.reduce_boolean_decision(available > 0, all=False)
             if some and available == 0 and not self.allow_empty:
                 raise RuntimeError(
-                    "the loader of this process is empty, and that of another is not, which would wait forever; share out the data evenly, or set "
-                    "allow_zero_length_dataloader_with_multiple_devices = True."
+                    "the loader of this process is empty, and that of another is not, which would wait forever; share out the data evenly,"
+                    " or set allow_zero_length_dataloader_with_multiple_devices = True."
                 )
         return num_batches(name, limit, available)
 

@@ -68,7 +68,8 @@ class Callback:
         """Called before a batch is trained on; the batch is on the device."""
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Called after a batch; `outputs` is what `training_step` returned, detached, with the loss divided by the size of the accumulation window."""
+        """Called after a batch; `outputs` is what `training_step` returned, detached, with the loss divided by the size of the
+        accumulation window."""
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """Called when a validation run begins."""

@@ -63,7 +63,8 @@ class Precision:
         self.scale_loss(tensor).backward(*args, **kwargs)
 
     def optimizer_step(self, optimizer: Optimizer, closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
-        """Takes the step; `closure`, where given, runs forward and backward, and is called as the optimizer would. The rest is the optimizer's own."""
+        """Takes the step; `closure`, where given, runs forward and backward, and is called as the optimizer would. The rest is the
+        optimizer's own."""
         return optimizer.step(**kwargs) if closure is None else optimizer.step(closure, **kwargs)
 
     def unscale_gradients(self, optimizer: Optimizer) -> None:

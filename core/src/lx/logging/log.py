@@ -142,7 +142,8 @@ class RunLog:
     def _owned(self, name: str, metric: Any, metric_attribute: str | None) -> Any:
         if metric_attribute is None and not any(part is metric for part in self.owner.modules()):
             raise MisconfigurationException(
-                f"self.log({name!r}): the metric {type(metric).__name__} is no attribute of the module; assign it in __init__, or pass metric_attribute=."
+                f"self.log({name!r}): the metric {type(metric).__name__} is no attribute of the module; assign it in __init__, or pass"
+                " metric_attribute=."
             )
         return metric
 

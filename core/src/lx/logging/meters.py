@@ -190,7 +190,8 @@ def _reduce_together(meters: list[Meter], gather: Callable[[Tensor], Tensor]) ->
     rows = gather(padded)
     if bool((rows[:, 0] != layout).any()):
         raise RuntimeError(
-            f"the processes logged different names with sync_dist=True; this one logged {', '.join(meter.name for meter in meters)}. Log the same names on every process."
+            f"the processes logged different names with sync_dist=True; this one logged {', '.join(meter.name for meter in meters)}. Log"
+            " the same names on every process."
         )
     count = len(meters)
     for place, meter in enumerate(meters):

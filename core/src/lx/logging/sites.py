@@ -45,8 +45,8 @@ def placement(site: str | None, name: str, on_step: bool | None, on_epoch: bool 
     if site not in DEFAULTS:
         where = f"in {site}" if site else "outside of the hooks that the trainer calls"
         raise MisconfigurationException(
-            f"self.log({name!r}) was called {where}, where nothing can be logged; call it in a step or in a hook of training, validation or test "
-            "(not in fit_start, setup or prediction)."
+            f"self.log({name!r}) was called {where}, where nothing can be logged; call it in a step or in a hook of training, validation or"
+            " test (not in fit_start, setup or prediction)."
         )
     default_step, default_epoch = DEFAULTS[site]
     step = default_step if on_step is None else on_step

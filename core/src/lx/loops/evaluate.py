@@ -180,7 +180,8 @@ def check_signature(step: Callable[..., Any], name: str, loaders: int) -> None:
     index = parameters.get("dataloader_idx")
     if loaders > 1 and index is None and not takes_any:
         raise RuntimeError(
-            f"there are {loaders} loaders, and {name} has no parameter dataloader_idx to tell them apart: def {name}(self, batch, batch_idx, dataloader_idx=0)."
+            f"there are {loaders} loaders, and {name} has no parameter dataloader_idx to tell them apart: def {name}(self, batch,"
+            " batch_idx, dataloader_idx=0)."
         )
     if loaders == 1 and index is not None and index.default is index.empty:
         raise RuntimeError(f"there is one loader, and {name} requires dataloader_idx; give it a default: dataloader_idx=0.")

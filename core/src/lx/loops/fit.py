@@ -198,7 +198,8 @@ class FitLoop:
         every = limits.log_every_n_steps
         if trainer.loggers and self.num_training_batches < every and not limits.fast_dev_run:
             rank_zero_warn(
-                f"an epoch has {self.num_training_batches} training batches, fewer than log_every_n_steps={every}; lower it to see step values of every epoch."
+                f"an epoch has {self.num_training_batches} training batches, fewer than log_every_n_steps={every}; lower it to see step"
+                " values of every epoch."
             )
 
     def _validation_interval(self, length: int | float) -> int | float:
@@ -210,14 +211,16 @@ class FitLoop:
         if isinstance(interval, int):
             if interval > batches and limits.check_val_every_n_epoch is not None:
                 raise ValueError(
-                    f"val_check_interval={interval} is more than the {batches} batches of an epoch; lower it, or count across epochs with check_val_every_n_epoch=None."
+                    f"val_check_interval={interval} is more than the {batches} batches of an epoch; lower it, or count across epochs with"
+                    " check_val_every_n_epoch=None."
                 )
             return interval
         if batches == math.inf or (length == math.inf and interval == 1.0):
             if interval == 1.0:
                 return batches if batches != math.inf else math.inf
             raise MisconfigurationException(
-                f"val_check_interval={interval!r} is a fraction, and the training loader has no length; give a number of batches, a time, or 1.0."
+                f"val_check_interval={interval!r} is a fraction, and the training loader has no length; give a number of batches, a time,"
+                " or 1.0."
             )
         return max(1, int(batches * interval))
 
@@ -260,7 +263,8 @@ class FitLoop:
         epoch = self.progress.epoch
         if self.max_epochs not in (None, -1) and epoch["completed"] > (self.max_epochs or 0):
             raise MisconfigurationException(
-                f"the checkpoint was written in epoch {epoch['completed']}, and max_epochs={self.max_epochs} is less; raise max_epochs to go on."
+                f"the checkpoint was written in epoch {epoch['completed']}, and max_epochs={self.max_epochs} is less; raise max_epochs to"
+                " go on."
             )
         if epoch["processed"] > epoch["completed"]:  # written at the end of an epoch, before it was counted
             epoch["completed"] = epoch["processed"]

@@ -27,7 +27,8 @@ class AutomaticOptimization:
         the optimizer's own step
 
     The loss is divided by the number of batches that the window really holds, so that a short one at the end of an epoch
-    has the gradient of its mean, too. Where that number was not known in time, or a batch was skipped, gradients are rescaled when the window closes.
+    has the gradient of its mean, too. Where that number was not known in time, or a batch was skipped, gradients are rescaled when the
+    window closes.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -93,8 +94,8 @@ class AutomaticOptimization:
     def _find_whole_step(self) -> Any:
         """The optimizer handed to `optimizer_step` where the closure must run inside of the optimizer; None where it may run before it.
 
-        The optimizers of torch call a closure first of all; only one that calls it again, like LBFGS, requires it in its signature. Those of other
-        packages get it always.
+        The optimizers of torch call a closure first of all; only one that calls it again, like LBFGS, requires it in its signature.
+        Those of other packages get it always.
         """
         if self._optimizer is None:
             return None
@@ -192,14 +193,16 @@ class AutomaticOptimization:
         if output is None:
             if self._trainer.world_size > 1:
                 raise RuntimeError(
-                    "training_step returned None on one of several processes, and the others would wait for its gradients; return a loss of 0."
+                    "training_step returned None on one of several processes, and the others would wait for its gradients; return a loss"
+                    " of 0."
                 )
             return None
         if isinstance(output, Tensor):
             return output
         if not isinstance(output, Mapping):
             raise MisconfigurationException(
-                f"training_step returned a {type(output).__name__}; it must return a scalar tensor, a mapping with the key 'loss', or None to skip the batch."
+                f"training_step returned a {type(output).__name__}; it must return a scalar tensor, a mapping with the key 'loss', or None"
+                " to skip the batch."
             )
         if "loss" not in output:
             raise MisconfigurationException(f"training_step returned a mapping with the keys {list(output)}; the key 'loss' is missing.")

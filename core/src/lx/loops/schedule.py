@@ -22,6 +22,15 @@ class Schedule:
         self.plateau_by_step = [config for config in configs if config.interval == "step" and config.reduce_on_plateau]
         self.plateau_by_epoch = [config for config in configs if config.interval == "epoch" and config.reduce_on_plateau]
 
+        self.moves = bool(self.by_step or self.by_epoch)
+
+    def after_batch(self, windows: int, closes: bool, is_last: bool) -> None:
+        """Moves what moves before the batch's end hooks: after the step that closed window number `windows`, or on the last batch."""
+        if closes:
+            self.move(self.by_step, windows)
+        if is_last:
+            self.move(self.by_epoch, self._trainer.fit_loop.progress.completed_epochs + 1)
+
     def move(self, configs: list[Any], index: int) -> None:
         """Moves those whose frequency divides `index`, the number of steps in this epoch or of epochs so far."""
         for config in configs:

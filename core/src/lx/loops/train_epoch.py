@@ -43,11 +43,13 @@ class TrainEpoch:
         trainer, fit, log, progress = self._trainer, self._fit, self._trainer.log, self._fit.progress
         batches, optimize, transfer = progress.batch, self.optimize, trainer.transfer
         batch_start, batch_end = trainer.dispatch.on_train_batch_start, trainer.dispatch.on_train_batch_end
-        by_step, by_epoch, plateau = self.schedule.by_step, self.schedule.by_epoch, self.schedule.plateau_by_step
+        schedule = self.schedule
         logs, flush_every = log.muted is None, self._flush_every
         validates = fit.validates_in_this_epoch()
         closes, max_steps, start = True, trainer.max_steps, batches.ready
         windows_before = progress.windows
+        if start >= total:
+            return
 
         for batch, batch_idx, is_last in limited(loader, total, sized, start):
             batches.ready += 1
@@ -62,10 +64,8 @@ class TrainEpoch:
                 closes = self._place_in_window(batch_idx, total, is_last)
             optimize.run(batch, batch_idx, closes)
             batches.processed += 1
-            if by_step and closes:
-                self.schedule.move(by_step, progress.windows - windows_before + 1)
-            if is_last and by_epoch:
-                self.schedule.move(by_epoch, progress.epoch["completed"] + 1)
+            if schedule.moves:
+                schedule.after_batch(progress.windows - windows_before + 1, closes, is_last)
             if batch_end is not None:
                 batch_end(optimize.outputs(), batch, batch_idx)
             batches.completed += 1
@@ -73,13 +73,19 @@ class TrainEpoch:
                 log.send(log.collect("step"))
             if validates and self._validation_is_due(batch_idx, is_last, total, sized):
                 self._validate(closes)
-            if plateau and closes:
-                self.schedule.move(plateau, progress.windows - windows_before + 1)
+            if schedule.plateau_by_step and closes:
+                schedule.move(schedule.plateau_by_step, progress.windows - windows_before + 1)
             progress.windows += closes
-            if progress.steps == max_steps or (trainer.should_stop and fit.may_stop()):
+            if (progress.steps == max_steps or trainer.should_stop or trainer.received_sigterm) and self._ends_here():
                 break
-            if trainer.received_sigterm:
-                raise SIGTERMException(143)
+
+    def _ends_here(self) -> bool:
+        """Whether the epoch ends with this batch; after SIGTERM the run does."""
+        if self._fit.progress.steps == self._trainer.max_steps or (self._trainer.should_stop and self._fit.may_stop()):
+            return True
+        if self._trainer.received_sigterm:
+            raise SIGTERMException(143)
+        return False
 
     def _place_in_window(self, batch_idx: int, total: int | float, is_last: bool) -> bool:
         """Sets the divisor for the window that this batch belongs to, and tells whether it closes it."""
