@@ -15,13 +15,15 @@ from torch.utils.data import DataLoader
 from lx.batch import map_tensors, move_to
 from lx.data.samplers import distribute
 from lx.delegate import delegated
+from lx.fabric_state import check_filter, restored, scalar, state_of
 from lx.interfaces.accelerator import Accelerator
 from lx.interfaces.precision import Precision
 from lx.interfaces.strategy import Strategy
 from lx.kernel import PluginManager, default_manager
 from lx.kernel.errors import CheckpointKeyError
 from lx.rank_zero import rank_zero_only, rank_zero_warn
-from lx.resolve import Request, Resolution, resolve
+from lx.resolution import Request, Resolution
+from lx.resolve import resolve
 from lx.rng import WORKERS_VARIABLE, seed_everything, worker_init_function
 from lx.wrappers import FabricDataLoader, FabricModule, FabricOptimizer, is_wrapped, unwrap
 
@@ -200,7 +202,8 @@ class Fabric:
         if not isinstance(loader, DataLoader):
             raise TypeError(f"setup_dataloaders takes torch's DataLoader, not {type(loader).__name__}.")
         if use_distributed_sampler and self.strategy.capabilities.distributed:
-            loader = distribute(loader, **self.strategy.distributed_sampler_kwargs)
+            share = self.strategy.distributed_sampler_kwargs
+            loader = distribute(loader, share["num_replicas"], share["rank"])
         if os.environ.get(WORKERS_VARIABLE, "0") == "1" and loader.worker_init_fn is None:
             loader.worker_init_fn = worker_init_function
         return FabricDataLoader(loader, self.device if move_to_device else None, self.accelerator.capabilities.non_blocking)
@@ -313,18 +316,10 @@ class Fabric:
 
         `filter` maps keys of `state` to functions of (name, value) that say what of that entry is kept.
         """
-        _check_filter(state, filter)
-        content = {key: self._state_of(value, (filter or {}).get(key)) for key, value in state.items()}
+        check_filter(state, filter)
+        content = {key: state_of(value, (filter or {}).get(key), self.strategy) for key, value in state.items()}
         self.strategy.save_checkpoint(content, path)
         self.barrier()
-
-    def _state_of(self, value: Any, keep: Callable[[str, Any], bool] | None) -> Any:
-        value = unwrap(value)
-        if isinstance(value, nn.Module):
-            value = self.strategy.module_state_dict(value)
-        elif callable(getattr(value, "state_dict", None)):
-            value = value.state_dict()
-        return value if keep is None else {name: item for name, item in value.items() if keep(name, item)}
 
     def load(
         self, path: str | Path, state: dict[str, Any] | None = None, strict: bool = True, *, weights_only: bool | None = None
@@ -335,9 +330,10 @@ class Fabric:
         """
         self.setup_environment()
         content = self.strategy.load_checkpoint(path, map_location="cpu", weights_only=weights_only)
-        for key in list(state or {}):
+        state = {} if state is None else state
+        for key in list(state):
             if key in content:
-                self._restore(state, key, content.pop(key), strict)  # type: ignore[arg-type]
+                state[key] = restored(state[key], content.pop(key), strict, self.strategy)
             elif strict:
                 raise CheckpointKeyError(
                     f"{path} holds no {key!r}; it holds {', '.join(map(repr, content))}. strict=False skips what is missing."
@@ -345,19 +341,9 @@ class Fabric:
         self.barrier()
         return content
 
-    def _restore(self, state: dict[str, Any], key: str, content: Any, strict: bool) -> None:
-        target = unwrap(state[key])
-        if isinstance(target, nn.Module):
-            self.strategy.load_module_state_dict(target, content, strict)
-        elif callable(getattr(target, "load_state_dict", None)):
-            target.load_state_dict(content)
-        else:
-            state[key] = content
-
     def load_raw(self, path: str | Path, obj: Any, strict: bool = True, *, weights_only: bool | None = None) -> None:
         """Reads a file that holds one bare state dict into a module or optimizer."""
-        holder = {"object": obj}
-        self._restore(holder, "object", self.strategy.load_checkpoint(path, map_location="cpu", weights_only=weights_only), strict)
+        restored(obj, self.strategy.load_checkpoint(path, map_location="cpu", weights_only=weights_only), strict, self.strategy)
 
     # -- callbacks and loggers -------------------------------------------------------------------------------------------
 
@@ -384,25 +370,6 @@ class Fabric:
         if self.is_global_zero:
             for logger in self.loggers:
                 logger.log_metrics(metrics=values, step=step)
-
-
-def scalar(name: str, value: Any) -> Any:
-    """A number for a tensor of one element; raises `ValueError` for one of several."""
-    if not isinstance(value, torch.Tensor):
-        return value
-    if value.numel() != 1:
-        raise ValueError(f"{name!r} is a tensor of {value.numel()} elements; only single numbers can be logged.")
-    return value.item()
-
-
-def _check_filter(state: Mapping[str, Any], filters: Mapping[str, Any] | None) -> None:
-    if filters is None:
-        return
-    if not isinstance(filters, Mapping) or not all(callable(keep) for keep in filters.values()):
-        raise TypeError("filter must map keys of the state to functions of (name, value).")
-    strange = [key for key in filters if key not in state]
-    if strange:
-        raise ValueError(f"filter names {strange}, which the state does not hold; it holds {list(state)}.")
 
 
 def _listed(value: Any) -> tuple[Any, ...]:

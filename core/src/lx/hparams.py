@@ -85,12 +85,14 @@ class HyperparametersMixin:
         """The hyperparameters, which may be changed; checkpoints hold them as they are then."""
         if "_hparams" not in self.__dict__:
             self.__dict__["_hparams"] = AttributeDict()
-        return self.__dict__["_hparams"]  # type: ignore[no-any-return]
+        hparams: AttributeDict = self.__dict__["_hparams"]
+        return hparams
 
     @property
     def hparams_initial(self) -> AttributeDict:
         """The hyperparameters as they were saved, a copy."""
-        return copy.deepcopy(self.__dict__.get("_hparams_initial", AttributeDict()))
+        initial: AttributeDict = self.__dict__.get("_hparams_initial", AttributeDict())
+        return copy.deepcopy(initial)
 
     @property
     def hparams_name(self) -> str | None:
@@ -153,7 +155,7 @@ def _init_arguments(owner: Any, frame: FrameType | None) -> dict[str, Any]:
 def _frame_arguments(owner: Any, frame: FrameType) -> dict[str, Any]:
     cls = next((cls for cls in type(owner).__mro__ if getattr(cls.__dict__.get("__init__"), "__code__", None) is frame.f_code), type(owner))
     arguments: dict[str, Any] = {}
-    for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
+    for name, parameter in list(inspect.signature(vars(cls)["__init__"]).parameters.items())[1:]:
         value = frame.f_locals.get(name)
         if parameter.kind is parameter.VAR_KEYWORD:
             arguments.update(value or {})

@@ -192,3 +192,10 @@ def epoch_bounds(limits: Limits, has_timer: bool) -> tuple[int, int]:
         rank_zero_warn("max_epochs was not given, and nothing else bounds the run: it ends after 1000 epochs. max_epochs=-1 never ends.")
         return 1000, least
     return -1, least
+
+
+def refuse_with_barebones(**arguments: Any) -> None:
+    """Raises `ValueError` for an argument that asks for what `barebones=True` turns off."""
+    for name, value in arguments.items():
+        if value:
+            raise ValueError(f"Trainer(barebones=True, {name}={value!r}): barebones turns it off; leave one of the two out.")

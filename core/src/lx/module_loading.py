@@ -58,7 +58,7 @@ def _load_from_checkpoint(
         if state:
             obj.load_state_dict(state)
         return obj  # type: ignore[no-any-return]
-    return _load_module(obj, checkpoint, strict)
+    return _load_module(obj, checkpoint, strict)  # type: ignore[no-any-return]
 
 
 class LoadableFromCheckpoint:
@@ -124,7 +124,7 @@ def read_hparams(path: str | Path) -> dict[str, Any]:
     suffix = Path(path).suffix.lower()
     if suffix in (".yaml", ".yml"):
         try:
-            import yaml  # noqa: PLC0415 -- a dependency for this one use only
+            import yaml  # type: ignore[import-untyped]  # noqa: PLC0415 -- a dependency for this one use only
         except ImportError:
             raise ModuleNotFoundError(f"hparams_file={str(path)!r} is YAML; `pip install pyyaml` lets it be read.") from None
         return dict(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})

@@ -5,84 +5,17 @@ Nothing is constructed here. An error is raised before anything was built, and `
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
-
-import torch
 
 from lx.kernel import ComponentSpec, Entry, Registry, parse
 from lx.kernel.errors import ComponentError, MisconfigurationException, NotInstalledError
 from lx.kernel.registry import check_arguments
 from lx.rank_zero import rank_zero_warn
+from lx.resolution import Choice, Request, Resolution
 
 HANDED_OVER = {"logger": ("save_dir", "root_dir"), "launcher": ("environment", "num_processes", "num_nodes")}
 """The constructor arguments that the engine fills in when it builds a component, unless the user did."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What was asked for, as the arguments of `Trainer` and `Fabric` state it. `trainer` is False for a bare Fabric."""
-
-    accelerator: Any = "auto"
-    strategy: Any = "auto"
-    devices: Any = "auto"
-    num_nodes: int = 1
-    precision: Any = None
-    plugins: Any = None
-    callbacks: Any = None
-    logger: Any = None
-    profiler: Any = None
-    enable_checkpointing: bool | None = None
-    enable_progress_bar: bool | None = None
-    enable_model_summary: bool | None = None
-    sync_batchnorm: bool = False
-    max_time: Any = None
-    default_root_dir: str | None = None
-    quiet: bool = False
-    keeps_bar: bool = False
-    trainer: bool = True
-
-
-@dataclass(slots=True)
-class Choice:
-    """One component that will be used: who provides it, why, and how it is made."""
-
-    topic: str
-    kind: str
-    name: str
-    provider: str
-    reason: str
-    cls: Any
-    make: Callable[..., Any]
-
-
-@dataclass(slots=True)
-class Resolution:
-    """All that a run is made of, decided and not yet built."""
-
-    request: Request
-    accelerator: Choice
-    devices: list[int]
-    parallel_devices: list[torch.device]
-    strategy: Choice
-    precision: Choice
-    environment: Choice | None = None
-    checkpoint_io: Choice | None = None
-    launcher: Choice | None = None
-    layer_sync: Choice | None = None
-    profiler: Choice | None = None
-    loggers: list[Choice] = field(default_factory=list)
-    callbacks: list[Choice] = field(default_factory=list)
-    decisions: list[tuple[str, str, str, str]] = field(default_factory=list)
-
-    def explain(self) -> str:
-        """The decisions as a table: topic, choice, who provides it, why."""
-        rows = [("what", "choice", "provided by", "why"), *self.decisions]
-        widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        return "\n".join(
-            "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip() for row in rows
-        )
 
 
 def resolve(request: Request, registry: Registry) -> Resolution:
@@ -113,9 +46,7 @@ class _Resolver:
         )
         resolution.environment = self._environment(strategy)
         resolution.launcher = self._launcher(strategy)
-        resolution.checkpoint_io = self.plugins.get("checkpoint_io") or self._standing_for(
-            "checkpoint_io", "default", "checkpoint I/O", optional=True
-        )
+        resolution.checkpoint_io = self.plugins.get("checkpoint_io") or self._take("checkpoint_io", "default", "checkpoint I/O")
         resolution.layer_sync = self._layer_sync(strategy)
         if self.request.trainer:
             resolution.profiler = self._profiler()
@@ -150,9 +81,7 @@ class _Resolver:
         wanted = self.request.accelerator
         if isinstance(wanted, str) and wanted.strip().lower() in ("auto", "gpu"):
             role = wanted.strip().lower()
-            return self._standing_for(
-                "accelerator", role, "accelerator", usable=lambda cls: "" if cls.is_available() else "no such device here"
-            )
+            return self._need("accelerator", role, "accelerator", usable=lambda cls: "" if cls.is_available() else "no such device here")
         choice = self._choose("accelerator", wanted, "accelerator")
         if not choice.cls.is_available():
             raise MisconfigurationException(
@@ -197,7 +126,7 @@ class _Resolver:
         if isinstance(wanted, str) and wanted.strip().lower() == "auto":
             many = num_devices * self.request.num_nodes > 1
             why = f"{num_devices} device(s) on {self.request.num_nodes} node(s)"
-            return self._standing_for("strategy", "many-devices" if many else "one-device", "strategy", why=why)
+            return self._need("strategy", "many-devices" if many else "one-device", "strategy", why=why)
         choice = self._choose("strategy", wanted, "strategy")
         if not isinstance(wanted, str | Mapping):
             self._refuse_double(wanted)
@@ -224,7 +153,7 @@ class _Resolver:
                 raise ValueError(f"precision={wanted!r} and a precision in plugins: give one of the two.")
             return self.plugins["precision"]
         if wanted is None:
-            return self._standing_for("precision", "default", "precision")
+            return self._need("precision", "default", "precision")
         spec = str(wanted) if isinstance(wanted, int) and not isinstance(wanted, bool) else wanted
         choice = self._choose("precision", spec, "precision")
         alike = [name for name in self.registry.precision.names() if isinstance(spec, str) and name.startswith(f"{spec}-")]
@@ -247,7 +176,7 @@ class _Resolver:
             )
         if not strategy.cls.capabilities.distributed:
             return None
-        return self._standing_for("environment", "default", "environment", why="no cluster was detected")
+        return self._need("environment", "default", "environment", why="no cluster was detected")
 
     def _detects(self, entry: Entry) -> bool:
         try:
@@ -266,7 +195,7 @@ class _Resolver:
         given = self.plugins.get("layer_sync")
         if not self.request.sync_batchnorm:
             return given
-        wanted = self._standing_for("layer_sync", "sync-batchnorm", "batch norm", why="sync_batchnorm=True")
+        wanted = self._need("layer_sync", "sync-batchnorm", "batch norm", why="sync_batchnorm=True")
         if given is not None and given.cls is not wanted.cls:
             raise MisconfigurationException(
                 "sync_batchnorm=True and another layer sync in plugins exclude each other; give one of the two."
@@ -280,7 +209,7 @@ class _Resolver:
 
     def _profiler(self) -> Choice | None:
         if self.request.profiler is None:
-            return self._standing_for("profiler", "default", "profiler", optional=True)
+            return self._take("profiler", "default", "profiler")
         return self._choose("profiler", self.request.profiler, "profiler")
 
     def _loggers(self) -> list[Choice]:
@@ -289,7 +218,7 @@ class _Resolver:
             self.decisions.append(("logger", "-", "-", "barebones or fast_dev_run" if self.request.quiet else f"logger={wanted!r}"))
             return []
         if wanted is None or wanted is True:
-            choice = self._standing_for("logger", "default", "logger", optional=wanted is None)
+            choice = (self._take if wanted is None else self._need)("logger", "default", "logger")
             return [choice] if choice else []
         return [self._choose("logger", spec, "logger") for spec in _listed(wanted)]
 
@@ -315,12 +244,12 @@ class _Resolver:
                     (role.replace("-", " "), "-", "-", f"{argument}=False" if wanted is False else "barebones or fast_dev_run")
                 )
             else:
-                choice = self._standing_for("callback", role, role.replace("-", " "), optional=wanted is None)
+                choice = (self._take if wanted is None else self._need)("callback", role, role.replace("-", " "))
                 if choice is not None:
                     chosen.append(choice)
         if request.max_time is not None and "timer" not in taken:
             limit = {"duration": request.max_time, "interval": "step"}
-            chosen.append(self._standing_for("callback", "timer", "timer", why="max_time is given", arguments=limit))
+            chosen.append(self._need("callback", "timer", "timer", why="max_time is given", arguments=limit))
         return chosen
 
     def _check_combination(self, resolution: Resolution) -> None:
@@ -376,40 +305,47 @@ class _Resolver:
         self.decisions.append((topic, entry.name, entry.provider, reason))
         return Choice(topic, kind, entry.name, entry.provider, reason, cls, make)
 
-    def _standing_for(
+    def _need(self, kind: str, role: str, topic: str, **search: Any) -> Choice:
+        """The best usable component that stands for a role; raises where there is none."""
+        choice, skipped = self._search(kind, role, topic, **search)
+        if choice is not None:
+            return choice
+        if skipped:
+            raise MisconfigurationException(f"no {topic} can be used: {'; '.join(skipped)}.")
+        known = self.registry.diagnosis.missing(kind, role)
+        message = f"nothing that is installed provides the {topic} ({role}). `pip install lx-standard` installs the standard set."
+        raise NotInstalledError(" ".join([message, *([str(known)] if known else []), *self.registry.diagnosis.hints()])) from known
+
+    def _take(self, kind: str, role: str, topic: str, **search: Any) -> Choice | None:
+        """The best usable component that stands for a role, None where there is none; the decisions then say so."""
+        choice, skipped = self._search(kind, role, topic, **search)
+        if choice is None:
+            self.decisions.append((topic, "-", "-", "none is installed" + (f"; passed over: {', '.join(skipped)}" if skipped else "")))
+        return choice
+
+    def _search(
         self,
         kind: str,
         role: str,
         topic: str,
         *,
         why: str = "",
-        optional: bool = False,
-        usable: Callable[[Any], str] | None = None,
+        usable: Callable[[Any], str] = lambda cls: "",
         arguments: Mapping[str, Any] = MappingProxyType({}),
-    ) -> Any:
-        """The best component that is registered for a role and can be used; skipped ones leave their reason in the decisions."""
-        skipped = []
+    ) -> tuple[Choice | None, list[str]]:
+        """The best of the components registered for a role to which `usable` does not object, and why better ones were passed over."""
+        skipped: list[str] = []
         for entry in self.registry.kind(kind).standing_for(role):
             try:
-                objection = usable(self.registry.kind(kind).load(entry)) if usable else (self.registry.kind(kind).load(entry) and "")
+                objection = usable(self.registry.kind(kind).load(entry))
             except ComponentError as error:
                 objection = str(error)
             if objection:
                 skipped.append(f"{entry.name} ({objection})")
                 continue
             reason = "; ".join(filter(None, [why, "the best that is installed", f"passed over: {', '.join(skipped)}" if skipped else ""]))
-            return self._of_entry(kind, ComponentSpec(entry.name, entry.provider, (), arguments), entry, topic, reason)
-        if optional:
-            self.decisions.append((topic, "-", "-", "none is installed" + (f"; passed over: {', '.join(skipped)}" if skipped else "")))
-            return None
-        if skipped:
-            raise MisconfigurationException(f"no {topic} can be used: {'; '.join(skipped)}.")
-        known = self.registry.diagnosis.missing(kind, role)
-        hints = " ".join(self.registry.diagnosis.hints())
-        raise NotInstalledError(
-            f"no plugin that provides a {topic} ({role}) is installed. `pip install lx-standard` installs the standard set. {known or ''}"
-            f" {hints}".strip()
-        ) from known
+            return self._of_entry(kind, ComponentSpec(entry.name, entry.provider, (), arguments), entry, topic, reason), skipped
+        return None, skipped
 
 
 def _listed(value: Any) -> Iterable[Any]:

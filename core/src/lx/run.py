@@ -1,10 +1,8 @@
 """One call of an entry point, from its arguments to its end: what happens, in which order, and what happens when it fails."""
 
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from lx.data.source import LoaderSetup, Source
 from lx.data.transfer import compile_transfer
 from lx.dispatch import Dispatch, order_callbacks, overrides
 from lx.hparams import drop_unpicklable
+from lx.interfaces.layer_sync import LayerSync
 from lx.kernel.errors import MisconfigurationException
 from lx.limits import epoch_bounds
 from lx.loops.evaluate import Evaluation
@@ -23,6 +22,7 @@ from lx.loops.predict import Prediction
 from lx.module import LightningModule
 from lx.optimizers import LightningOptimizer, read_configuration
 from lx.rank_zero import PossibleUserWarning, rank_zero_warn
+from lx.signals import heeding_sigterm
 from lx.state import RunningStage, TrainerFn, TrainerStatus
 from lx.verify import verify
 
@@ -71,6 +71,7 @@ class Run:
         self.validates = False
         self.keep_predictions = True
         self.exception: BaseException | None = None
+        self._layer_sync: LayerSync | None = None
 
     def start(self) -> Any:
         """Runs it all on every process; returns what the loop returns."""
@@ -98,7 +99,7 @@ class Run:
             trainer.profiler.setup(stage=self.fn.value, local_rank=trainer.local_rank, log_dir=trainer.log_dir)
         with ExitStack() as stack:
             stack.enter_context(torch.autograd.set_detect_anomaly(trainer.detect_anomaly) if trainer.detect_anomaly else ExitStack())
-            stack.enter_context(_on_sigterm(trainer))
+            stack.enter_context(heeding_sigterm(trainer))
             self._prepare(content)
             trainer.manager.hook.lx_run_started(run=self)
             result = self._loop()
@@ -318,7 +319,7 @@ class Run:
 
     def _leave_devices(self) -> None:
         """Brings the module back to the CPU, unwrapped and with plain layers."""
-        if getattr(self, "_layer_sync", None) is not None:
+        if self._layer_sync is not None:
             self._layer_sync.revert(self.module)
         self.trainer.model = self.module
         self.module.cpu()
@@ -384,26 +385,3 @@ def _differs(one: Any, other: Any) -> bool:
 def _step_by_hand(trainer: Any) -> Callable[..., Any]:
     """Steps an optimizer that a module holds outside of its step, through the precision alone."""
     return lambda optimizer, closure, kwargs: trainer.precision_plugin.optimizer_step(optimizer, closure, **kwargs)
-
-
-@contextmanager
-def _on_sigterm(trainer: Any) -> Iterator[None]:
-    """While a run goes on, SIGTERM asks it to end at the next boundary; a handler that was there is called, too."""
-    trainer.received_sigterm = False
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-
-    def handle(signum: int, frame: Any) -> None:
-        trainer.received_sigterm = True
-        if trainer.fabric.launcher is not None:
-            trainer.fabric.launcher.kill(signum)
-        if callable(before):
-            before(signum, frame)
-
-    signal.signal(signal.SIGTERM, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -58,3 +58,11 @@ class TrainerState:
     fn: TrainerFn | None = None
     status: TrainerStatus = TrainerStatus.INITIALIZING
     stage: RunningStage | None = None
+
+    training = property(lambda self: self.stage is RunningStage.TRAINING, doc="Whether batches are trained on.")
+    validating = property(lambda self: self.stage is RunningStage.VALIDATING, doc="Whether batches are validated.")
+    testing = property(lambda self: self.stage is RunningStage.TESTING, doc="Whether batches are tested.")
+    predicting = property(lambda self: self.stage is RunningStage.PREDICTING, doc="Whether batches are predicted.")
+    sanity_checking = property(lambda self: self.stage is RunningStage.SANITY_CHECKING, doc="Whether this is the check before training.")
+    evaluating = property(lambda self: self.stage is not None and self.stage.evaluating, doc="Whether batches are evaluated.")
+    interrupted = property(lambda self: self.status is TrainerStatus.INTERRUPTED, doc="Whether the last run was ended by an exception.")

@@ -11,7 +11,6 @@ import torch
 from lx.checkpoint import dump
 from lx.checkpoint_search import ResumePath
 from lx.clipping import agreed, read_clipping
-from lx.delegate import delegated, first_in_role, in_role
 from lx.dispatch import Dispatch, order_callbacks, require_distinct_states
 from lx.fabric import Fabric
 from lx.flags import check_deterministic, set_flags
@@ -19,19 +18,21 @@ from lx.interfaces.callback import Callback
 from lx.interfaces.logger import Logger
 from lx.kernel import PluginManager, default_manager
 from lx.kernel.errors import MisconfigurationException
-from lx.limits import Limits, read_limits
+from lx.limits import Limits, read_limits, refuse_with_barebones
 from lx.logging import RunLog
 from lx.loops.fit import FitLoop
 from lx.loops.progress import BatchProgress
-from lx.resolve import Request, resolve
+from lx.resolution import Request
+from lx.resolve import resolve
 from lx.results import verdict_table
 from lx.run import Run
-from lx.state import RunningStage, TrainerFn, TrainerState, TrainerStatus
+from lx.run_view import RunView
+from lx.state import TrainerFn, TrainerState, TrainerStatus
 
 __all__ = ["Trainer"]
 
 
-class Trainer:
+class Trainer(RunView):
     """Trains, validates, tests and predicts with a `LightningModule`; every part of it may be named by a string.
 
     >>> trainer = Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
@@ -93,7 +94,7 @@ class Trainer:
         function from the number of optimizer steps taken to a number of batches. `manager` replaces the process's plugin manager.
         """
         if barebones:
-            _refuse_with_barebones(
+            refuse_with_barebones(
                 enable_checkpointing=enable_checkpointing,
                 logger=logger,
                 enable_progress_bar=enable_progress_bar,
@@ -318,55 +319,6 @@ class Trainer:
             self.precision_plugin.backward(loss, *args, **kwargs)
         self.dispatch.emit("on_after_backward")
 
-    # -- where this process stands ---------------------------------------------------------------------------------------
-
-    strategy = delegated("fabric.strategy", "The strategy.")
-    accelerator = delegated("fabric.accelerator", "The accelerator.")
-    precision_plugin = delegated("fabric.precision", "The precision, as a component.")
-    precision = delegated("fabric.precision.precision", "The precision, as a string such as `32-true`.")
-    world_size = delegated("fabric.world_size", "The number of processes.")
-    global_rank = delegated("fabric.global_rank", "This process among all.")
-    local_rank = delegated("fabric.local_rank", "This process among those of its node.")
-    node_rank = delegated("fabric.node_rank", "This node among all.")
-    is_global_zero = delegated("fabric.is_global_zero", "Whether this process writes and prints.")
-    num_nodes = delegated("resolution.request.num_nodes", "The number of nodes.")
-    device_ids = delegated("resolution.devices", "The indices of the devices of this node.")
-    callback_metrics = delegated("log.callback_metrics", "Everything that was logged: name to tensor.")
-    logged_metrics = delegated("log.published.logged", "What was sent to the loggers.")
-    progress_bar_metrics = delegated("log.progress_bar_metrics", "What was logged with `prog_bar=True`, as numbers.")
-    init_module = delegated("fabric.init_module", "A context in which modules are made on the device, in the precision.")
-    current_epoch = delegated("fit_loop.progress.completed_epochs", "The epochs completed, which is the index of the one that runs.")
-    logging_due = delegated("fit_loop.logging_due", "Whether the step values of the batch that runs go to the loggers.")
-    num_devices = property(lambda self: len(self.device_ids), doc="The number of devices of this node.")
-    num_val_batches = delegated("fit_loop.num_val_batches", "The validation batches of each loader.")
-    num_sanity_val_batches = delegated("fit_loop.num_sanity_val_batches", "The sanity check batches of each loader.")
-    enable_validation = delegated(
-        "fit_loop.enable_validation", "Whether this fit validates: there are a step, a loader, and a limit above 0."
-    )
-    estimated_stepping_batches = delegated(
-        "fit_loop.estimated_stepping_batches", "The optimizer steps that this fit will take, `inf` if unbounded."
-    )
-    max_epochs = delegated("fit_loop.max_epochs", "The bound on epochs, -1 for none.")
-    min_epochs = delegated("fit_loop.min_epochs", "The epochs before `should_stop` is obeyed.")
-    max_steps = delegated("fit_loop.max_steps", "The bound on optimizer steps, -1 for none.")
-    min_steps = delegated("fit_loop.min_steps", "The optimizer steps before `should_stop` is obeyed.")
-    num_training_batches = delegated("fit_loop.num_training_batches", "The training batches of an epoch, `inf` where unknown.")
-    val_check_batch = delegated("fit_loop.val_check_batch", "Validation comes every so many batches, `inf` for never by count.")
-    global_step = delegated("fit_loop.progress.steps", "The optimizer steps taken, over all epochs and optimizers.")
-    log_step = delegated("fit_loop.progress.windows", "The axis of the loggers: the accumulation windows closed so far.")
-    is_last_batch = delegated("fit_loop.progress.batch.is_last_batch", "Whether the training batch that runs is the last of its epoch.")
-    fast_dev_run = delegated("limits.fast_dev_run", "The batches of a development run, 0 if this is none.")
-    overfit_batches = delegated("limits.overfit_batches", "As given.")
-    limit_train_batches = delegated("limits.limit_train_batches", "As given, 1.0 for all.")
-    limit_val_batches = delegated("limits.limit_val_batches", "As given, 1.0 for all.")
-    limit_test_batches = delegated("limits.limit_test_batches", "As given, 1.0 for all.")
-    limit_predict_batches = delegated("limits.limit_predict_batches", "As given, 1.0 for all.")
-    val_check_interval = delegated("limits.val_check_interval", "As given, 1.0 for once an epoch; a timedelta where it is a time.")
-    check_val_every_n_epoch = delegated("limits.check_val_every_n_epoch", "As given.")
-    num_sanity_val_steps = delegated("limits.num_sanity_val_steps", "The batches of the sanity check.")
-    log_every_n_steps = delegated("limits.log_every_n_steps", "Step values go out every so many windows.")
-    reload_dataloaders_every_n_epochs = delegated("limits.reload_dataloaders_every_n_epochs", "As given.")
-
     @property
     def accumulate_grad_batches(self) -> Any:
         """The size of an accumulation window, or the function that gives it; may be set between windows."""
@@ -393,14 +345,6 @@ class Trainer:
         folder = self.default_root_dir if logger is None else (logger.log_dir or logger.save_dir)
         return self.strategy.broadcast(folder)  # type: ignore[no-any-return]
 
-    # -- callbacks by what they are --------------------------------------------------------------------------------------
-
-    checkpoint_callbacks = in_role("checkpoint", "The callbacks that write checkpoints.")
-    checkpoint_callback = first_in_role("checkpoint", "The first callback that writes checkpoints, None without one.")
-    early_stopping_callbacks = in_role("early-stopping", "The callbacks that stop early.")
-    early_stopping_callback = first_in_role("early-stopping", "The first callback that stops early, None without one.")
-    progress_bar_callback = first_in_role("progress-bar", "The progress bar, None without one.")
-
     # -- state -----------------------------------------------------------------------------------------------------------
 
     @property
@@ -411,25 +355,3 @@ class Trainer:
     @ckpt_path.setter
     def ckpt_path(self, path: Any) -> None:
         self.resume.assign(path)
-
-    training = property(lambda self: self.state.stage is RunningStage.TRAINING, doc="Whether batches are trained on.")
-    validating = property(lambda self: self.state.stage is RunningStage.VALIDATING, doc="Whether batches are validated.")
-    testing = property(lambda self: self.state.stage is RunningStage.TESTING, doc="Whether batches are tested.")
-    predicting = property(lambda self: self.state.stage is RunningStage.PREDICTING, doc="Whether batches are predicted.")
-    sanity_checking = property(
-        lambda self: self.state.stage is RunningStage.SANITY_CHECKING, doc="Whether this is the check before training."
-    )
-    evaluating = property(lambda self: self.state.stage is not None and self.state.stage.evaluating, doc="Whether batches are evaluated.")
-    interrupted = property(
-        lambda self: self.state.status is TrainerStatus.INTERRUPTED, doc="Whether the last run was ended by an exception."
-    )
-    distributed_sampler_kwargs = delegated("strategy.distributed_sampler_kwargs", "What a distributed sampler needs to know.")
-    scaler = property(
-        lambda self: getattr(self.precision_plugin, "scaler", None), doc="The gradient scaler of the precision, if it has one."
-    )
-
-
-def _refuse_with_barebones(**arguments: Any) -> None:
-    for name, value in arguments.items():
-        if value:
-            raise ValueError(f"Trainer(barebones=True, {name}={value!r}): barebones turns it off; leave one of the two out.")

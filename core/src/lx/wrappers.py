@@ -119,10 +119,11 @@ class FabricModule(nn.Module):
             return super().__getattr__(name)
         except AttributeError:
             pass
-        original = super().__getattr__("_original")
+        original: Any = super().__getattr__("_original")
+        wrapped: Any = super().__getattr__("_wrapped")
         value = getattr(original, name)
         if name in self._forward_methods:
-            return bind(value, original, self._wrapped, self._precision)
+            return bind(value, original, wrapped, self._precision)
         if inspect.ismethod(value) and value.__self__ is original and self._wrapped is not original:
             return self._guarded(value)
         return value

@@ -116,5 +116,5 @@ def set_epoch(loader: Any, epoch: int) -> None:
         getattr(loader, "batch_sampler", None),
         getattr(getattr(loader, "batch_sampler", None), "sampler", None),
     ):
-        if callable(getattr(sampler, "set_epoch", None)):
+        if sampler is not None and callable(getattr(sampler, "set_epoch", None)):
             sampler.set_epoch(epoch)

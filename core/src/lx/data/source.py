@@ -138,6 +138,8 @@ def with_last(iterator: Iterator[Any], total: int | float, start: int) -> Iterat
 
 def limited(iterator: Iterator[Any], total: int | float, sized: bool, start: int = 0) -> Iterator[tuple[Any, int, bool]]:
     """`with_last` under a limit: an unsized loader with a limit has a known end, unless it is exhausted before."""
+    if start >= total:
+        return
     if sized or total == math.inf:
         yield from with_last(iterator, total, start)
         return

@@ -43,7 +43,11 @@ def _hook(name: str, module: Any, datamodule: Any, dispatch: Dispatch) -> Callab
 def _stay_or_move(device: torch.device, non_blocking: bool) -> Callable[[Any, int], Any]:
     """Moves a batch; on the CPU a look at a flat batch saves the walk through it, since its tensors are there already."""
     if device.type != "cpu":
-        return lambda batch, dataloader_idx=0: move_to(batch, device, non_blocking)
+
+        def move(batch: Any, dataloader_idx: int = 0) -> Any:
+            return move_to(batch, device, non_blocking)
+
+        return move
 
     def stay(batch: Any, dataloader_idx: int = 0) -> Any:
         kind = type(batch)

@@ -1,7 +1,7 @@
 """`self.log`: where values go, and the three dictionaries that a trainer shows of them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -160,16 +160,15 @@ class RunLog:
                 cached = getattr(value, "_forward_cache", None)
                 meter.step_value = (value.compute() if cached is None else cached).detach().clone()
             return None
+        if not hasattr(value, "__float__"):
+            self._refuse(name, value)
         try:
-            return (
-                torch.tensor(float(value), dtype=torch.float32, device=self._strategy.root_device)
-                if hasattr(value, "__float__")
-                else self._refuse(name, value)
-            )
+            number = float(value)
         except (TypeError, ValueError):
-            return self._refuse(name, value)
+            self._refuse(name, value)
+        return torch.tensor(number, dtype=torch.float32, device=self._strategy.root_device)
 
-    def _refuse(self, name: str, value: Any) -> Any:
+    def _refuse(self, name: str, value: Any) -> NoReturn:
         self.meters.pop((self.site, name, self.dataloader_idx), None)
         raise ValueError(
             f"self.log({name!r}, {value!r}): a {type(value).__name__} cannot be logged; pass a number, a tensor of one element or a metric."

@@ -196,5 +196,4 @@ def _reduce_together(meters: list[Meter], gather: Callable[[Tensor], Tensor]) ->
     count = len(meters)
     for place, meter in enumerate(meters):
         weights, values = rows[:, 1 + place], rows[:, 1 + count + place]
-        total = {"mean": values.sum, "sum": values.sum, "min": values.min, "max": values.max}[meter.reduce]()
-        meter.finish(total, weights.sum())
+        meter.finish(_FOLD[meter.reduce](values), weights.sum())

@@ -64,6 +64,8 @@ class FitLoop:
             trainer.state.stage = RunningStage.VALIDATING
             self.validation.load_data()
             trainer.state.stage = RunningStage.TRAINING
+        if self._is_done():  # the sanity check may have asked to stop
+            return
         self.epoch_loop = TrainEpoch(trainer, self)
         trainer.log.begin_stage(trainer.train_meters, training=True)
         trainer.dispatch.emit("on_train_start")
@@ -140,7 +142,7 @@ class FitLoop:
         batches = self.num_training_batches
         if batches == math.inf:
             return bound
-        return min(math.ceil(batches / self._trainer.limits.window_size(0)) * max(self.max_epochs or 1, 1), bound)
+        return min(bound, math.ceil(batches / int(self._trainer.limits.window_size(0))) * max(self.max_epochs or 1, 1))
 
     # -- when to stop ----------------------------------------------------------------------------------------------------
 

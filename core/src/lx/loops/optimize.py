@@ -63,6 +63,7 @@ class AutomaticOptimization:
         self.held = 0
         self.divisor = 1
         self.contributed = 0
+        self._before = 0
         self.loss: Tensor | None = None
         self.extras: dict[str, Any] = {}
 
@@ -115,6 +116,7 @@ class AutomaticOptimization:
             self.held += 1
             return
         if self._whole is not None:
+            self._before = self.contributed
             hook = self._optimizer_step or self._module.optimizer_step
             hook(self._trainer.current_epoch, batch_idx, self._whole, self._closure)
         else:
@@ -127,7 +129,8 @@ class AutomaticOptimization:
         self.held = self.contributed = 0
 
     def _closure(self) -> Tensor | None:
-        """Forward and backward, for an `optimizer_step` that decides when they run."""
+        """Forward and backward, for an `optimizer_step` that decides when they run; called again, they begin anew."""
+        self.contributed = self._before
         self._forward_backward()
         if not self.contributed and self._optimizer is not None:
             self._optimizer.zero_grad(set_to_none=True)  # the batch was skipped: a step without gradients changes nothing

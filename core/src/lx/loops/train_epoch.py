@@ -47,9 +47,9 @@ class TrainEpoch:
         logs, flush_every = log.muted is None, self._flush_every
         validates = fit.validates_in_this_epoch()
         closes, max_steps, start = True, trainer.max_steps, batches.ready
-        windows_before = progress.windows
-        if start >= total:
+        if trainer.should_stop and fit.may_stop():
             return
+        windows_before = progress.windows
 
         for batch, batch_idx, is_last in limited(loader, total, sized, start):
             batches.ready += 1
@@ -58,6 +58,8 @@ class TrainEpoch:
             log.batch, log.batch_size = batch, None
             if batch_start is not None and batch_start(batch, batch_idx) == -1:
                 batches.processed += 1
+                if by_epoch:
+                    self.schedule.move(by_epoch, progress.epoch["completed"] + 1)
                 break
             batches.started += 1
             if self._accumulates:

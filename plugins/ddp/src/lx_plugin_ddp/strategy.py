@@ -80,7 +80,7 @@ class DDPStrategy(Strategy):
         """Hands over the parts that resolution chose; called once, on every rank, before processes are launched."""
         super().connect(**parts)
         self._tell_ranks()
-        self.capabilities = replace(type(self).capabilities, inference_mode="gloo" not in self.process_group_backend)  # type: ignore[misc]
+        self.capabilities = replace(type(self).capabilities, inference_mode="gloo" not in self.process_group_backend)
 
     # -- where this process stands -----------------------------------------------------------------------------------
 
