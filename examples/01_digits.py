@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-import matplotlib
+import matplotlib as mpl
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
@@ -93,7 +93,7 @@ def newest_run(root: Path) -> Path:
 
 def draw_curves(metrics: Path, picture: Path) -> None:
     """Draws loss and accuracy of training and validation, over epochs, from a CSV log."""
-    matplotlib.use("Agg")
+    mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415 -- after the backend without a screen was chosen
 
     curves: dict[str, list[tuple[float, float]]] = defaultdict(list)

@@ -1,6 +1,7 @@
 """What may leave a budget or a rule, each with its reason. A test fails for an entry that is not needed any more."""
 
 METHODS = {
+    "lx.fabric:Fabric": "the methods that users know",
     "lx.module:LightningModule": "a list of hooks for users",
     "lx.interfaces.strategy:Strategy": "the interface for devices, processes and checkpoints; five members are abstract",
 }
@@ -8,6 +9,7 @@ METHODS = {
 
 PARAMETERS = {
     "lx.fabric:Fabric.__init__": "the arguments that users know",
+    "lx.logging.log:RunLog.log": "the arguments of LightningModule.log, handed on by place since that is the way of every logged value",
     "lx.module:LightningModule.log": "the arguments that users know",
     "lx.trainer:Trainer.__init__": "the arguments that users know",
 }

@@ -46,7 +46,7 @@ def dump(trainer: Any, weights_only: bool = False) -> dict[str, Any]:
 def _loops(trainer: Any) -> dict[str, Any]:
     counted = {name: {"state_dict": {}, "batch_progress": progress.state_dict()} for name, progress in trainer.eval_progress.items()}
     counted["predict_loop"]["batch_progress"].pop("is_last_batch")
-    return {"fit_loop": trainer.fit_loop.state_dict(), **counted}
+    return {"fit_loop": trainer.fit_loop.progress.state_dict(), **counted}
 
 
 def check(checkpoint: Any, path: Any, resumes_fit: bool) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def restore_precision(trainer: Any, checkpoint: dict[str, Any]) -> None:
 
 def restore_training(trainer: Any, checkpoint: dict[str, Any]) -> None:
     """The second half, for fit: loops, optimizers, schedulers; after optimizers were made."""
-    trainer.fit_loop.load_state_dict(checkpoint["loops"]["fit_loop"])
+    trainer.fit_loop.progress.load_state_dict(checkpoint["loops"]["fit_loop"])
     states, schedules = checkpoint["optimizer_states"], checkpoint["lr_schedulers"]
     for what, found, here in (("optimizers", states, trainer.optimizers), ("schedulers", schedules, trainer.lr_scheduler_configs)):
         if len(found) != len(here):

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any
 
@@ -47,13 +47,16 @@ class Limits:
 BATCH_LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches")
 
 
-def read_limits(given: Mapping[str, Any], barebones: bool) -> Limits:
-    """Checks every quantity of `given`, the Trainer's arguments by name, and returns them as they will be used.
+def read_limits(given: Mapping[str, Any]) -> Limits:
+    """Checks the quantities among `given`, the Trainer's arguments by name, and returns them as they will be used.
 
     Raises `MisconfigurationException`, or `TypeError` for None where a number is needed.
     """
+    barebones = given["barebones"]
+    if given["max_steps"] is None:
+        raise TypeError("max_steps=None: it must be an integer. Use -1 for no bound.")
     told = {
-        **given,
+        **{quantity.name: given[quantity.name] for quantity in fields(Limits)},
         "fast_dev_run": _fast_dev_run(given["fast_dev_run"]),
         "overfit_batches": batch_limit("overfit_batches", given["overfit_batches"]),
     }
@@ -91,7 +94,7 @@ def count(name: str, value: Any, least: int = 0, optional: bool = False) -> Any:
     if value is None or isinstance(value, bool) or not isinstance(value, int):
         wanted = "an integer or None" if optional else "an integer"
         hint = " Use -1 for no bound." if least == -1 else ""
-        raise (TypeError if value is None else MisconfigurationException)(f"{name}={value!r}: it must be {wanted}.{hint}")
+        raise MisconfigurationException(f"{name}={value!r}: it must be {wanted}.{hint}")
     if value < least:
         raise MisconfigurationException(f"{name}={value!r}: it must be {least} or more{' (-1: no bound)' if least == -1 else ''}.")
     return value
@@ -111,7 +114,7 @@ def batch_limit(name: str, value: Any) -> int | float:
     >>> batch_limit("limit_val_batches", 2.0), batch_limit("limit_val_batches", 0.5)
     (2, 0.5)
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise MisconfigurationException(f"{name}={value!r}: it must be a number of batches (int) or a fraction (float from 0.0 to 1.0).")
     if value < 0 or (value > 1 and value != int(value)):
         raise MisconfigurationException(f"{name}={value!r}: it must be an int of 0 or more, or a float from 0.0 to 1.0.")
@@ -175,6 +178,8 @@ def _interval(value: Any, every_n_epoch: int | None) -> int | float | timedelta:
             raise MisconfigurationException(f"val_check_interval={value!r}: a duration must be longer than nothing.")
         return interval
     checked = batch_limit("val_check_interval", value)
+    if checked == 0 and isinstance(checked, int):
+        raise MisconfigurationException("val_check_interval=0: it must be 1 batch or more; limit_val_batches=0 turns validation off.")
     if every_n_epoch is None and isinstance(checked, float) and checked != 1.0:
         raise MisconfigurationException(
             f"val_check_interval={value!r} is a fraction of an epoch, and check_val_every_n_epoch=None counts across epochs; give a number"
@@ -194,8 +199,22 @@ def epoch_bounds(limits: Limits, has_timer: bool) -> tuple[int, int]:
     return -1, least
 
 
-def refuse_with_barebones(**arguments: Any) -> None:
-    """Raises `ValueError` for an argument that asks for what `barebones=True` turns off."""
-    for name, value in arguments.items():
-        if value:
-            raise ValueError(f"Trainer(barebones=True, {name}={value!r}): barebones turns it off; leave one of the two out.")
+NOT_BAREBONES = (
+    "enable_checkpointing",
+    "logger",
+    "enable_progress_bar",
+    "log_every_n_steps",
+    "enable_model_summary",
+    "num_sanity_val_steps",
+    "fast_dev_run",
+    "detect_anomaly",
+    "profiler",
+)
+"""The arguments of a Trainer that `barebones=True` turns off."""
+
+
+def refuse_with_barebones(given: Mapping[str, Any]) -> None:
+    """Raises `ValueError` for one of the Trainer's arguments that asks for what `barebones=True` turns off."""
+    for name in NOT_BAREBONES:
+        if given[name]:
+            raise ValueError(f"Trainer(barebones=True, {name}={given[name]!r}): barebones turns it off; leave one of the two out.")

@@ -46,7 +46,7 @@ def read_configuration(configured: Any, *, automatic: bool, steps_schedulers: bo
         bound = getattr(config.scheduler, "optimizer", None)
         if bound is not None and not any(bound is optimizer for optimizer in optimizers):
             raise MisconfigurationException(
-                f"configure_optimizers: the scheduler {type(config.scheduler).__name__} drives an optimizer that was not returned; return"
+                f"configure_optimizers: the scheduler {_outline(config.scheduler)} drives an optimizer that was not returned; return"
                 " that one too."
             )
     return optimizers, configs
@@ -70,14 +70,14 @@ def _split(configured: Any) -> tuple[list[Optimizer], list[Any], str | None]:
             parts = [_from_mapping(part) for part in configured]
             schedulers = [_with_monitor(scheduler, monitor) for _, found, monitor in parts for scheduler in found]
             return [optimizer for found, _, _ in parts for optimizer in found], schedulers, None
-    raise MisconfigurationException(f"configure_optimizers returned {configured!r}; it must return {FORMS}.")
+    raise MisconfigurationException(f"configure_optimizers returned {_outline(configured)}; it must return {FORMS}.")
 
 
 def _from_mapping(configured: Mapping[str, Any]) -> tuple[list[Optimizer], list[Any], str | None]:
     optimizer = configured.get("optimizer")
     if not isinstance(optimizer, Optimizer):
         raise MisconfigurationException(
-            f"configure_optimizers returned a mapping whose 'optimizer' is {optimizer!r}; it must return {FORMS}."
+            f"configure_optimizers returned a mapping whose 'optimizer' is {_outline(optimizer)}; it must return {FORMS}."
         )
     strange = [key for key in configured if key not in ("optimizer", "lr_scheduler", "monitor", "frequency")]
     if strange:
@@ -105,16 +105,14 @@ def _scheduler_config(given: Any, monitor: str | None, automatic: bool, steps_sc
     scheduler = config.scheduler
     if config.interval not in ("step", "epoch"):
         raise MisconfigurationException(
-            f"configure_optimizers: interval={config.interval!r} of {type(scheduler).__name__}; it must be 'step' or 'epoch'."
+            f"configure_optimizers: interval={config.interval!r} of {_outline(scheduler)}; it must be 'step' or 'epoch'."
         )
-    if not isinstance(config.frequency, int) or config.frequency < 1:
+    if isinstance(config.frequency, bool) or not isinstance(config.frequency, int) or config.frequency < 1:
         raise MisconfigurationException(
-            f"configure_optimizers: frequency={config.frequency!r} of {type(scheduler).__name__}; it must be an integer, 1 or more."
+            f"configure_optimizers: frequency={config.frequency!r} of {_outline(scheduler)}; it must be an integer, 1 or more."
         )
     if not all(callable(getattr(scheduler, name, None)) for name in ("state_dict", "load_state_dict")):
-        raise TypeError(
-            f"the scheduler {type(scheduler).__name__} must have state_dict and load_state_dict, or a checkpoint could not hold it."
-        )
+        raise TypeError(f"the scheduler {_outline(scheduler)} must have state_dict and load_state_dict, or a checkpoint could not hold it.")
     if isinstance(scheduler, ReduceLROnPlateau):
         config.reduce_on_plateau = True
     if not automatic:
@@ -131,17 +129,32 @@ def _check_automatic(config: LRSchedulerConfig, steps_schedulers: bool) -> LRSch
     scheduler = config.scheduler
     if config.reduce_on_plateau and config.monitor is None:
         raise MisconfigurationException(
-            f"configure_optimizers: {type(scheduler).__name__} needs the name of the metric to watch: "
+            f"configure_optimizers: {_outline(scheduler)} needs the name of the metric to watch: "
             "{'optimizer': ..., 'lr_scheduler': {'scheduler': ..., 'monitor': 'val_loss'}}."
         )
     if not isinstance(scheduler, LRScheduler | ReduceLROnPlateau) and not steps_schedulers:
         raise MisconfigurationException(
-            f"configure_optimizers: {type(scheduler).__name__} is no scheduler of torch's kind; override lr_scheduler_step(scheduler,"
+            f"configure_optimizers: {_outline(scheduler)} is no scheduler of torch's kind; override lr_scheduler_step(scheduler,"
             " metric) to step it."
         )
     if isinstance(scheduler, OneCycleLR) and config.interval == "epoch":
         rank_zero_warn("configure_optimizers: OneCycleLR moves every epoch; it is meant to move every step, {'interval': 'step'}.")
     return config
+
+
+def _outline(value: Any) -> str:
+    """A value in one line for a message: what fills a screen when printed, such as an optimizer, by its class."""
+    if value is None or isinstance(value, str | int | float):
+        return repr(value)
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {_outline(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_outline, value))}]"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_outline, value))})"
+    return type(value).__name__
 
 
 class LightningOptimizer:

@@ -3,19 +3,15 @@
 Nothing is constructed here. An error is raised before anything was built, and `Resolution.build` then cannot fail for want of a part.
 """
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lx.kernel import ComponentSpec, Entry, Registry, parse
-from lx.kernel.errors import ComponentError, MisconfigurationException, NotInstalledError
-from lx.kernel.registry import check_arguments
+from lx.choose import Chooser
+from lx.kernel import ComponentSpec, Entry, Registry, normalise, parse
+from lx.kernel.errors import ComponentError, MisconfigurationException
+from lx.kernel.known import COMPONENTS
 from lx.rank_zero import rank_zero_warn
 from lx.resolution import Choice, Request, Resolution
-
-HANDED_OVER = {"logger": ("save_dir", "root_dir"), "launcher": ("environment", "num_processes", "num_nodes")}
-"""The constructor arguments that the engine fills in when it builds a component, unless the user did."""
 
 
 def resolve(request: Request, registry: Registry) -> Resolution:
@@ -29,7 +25,7 @@ class _Resolver:
     def __init__(self, request: Request, registry: Registry) -> None:
         self.request = request
         self.registry = registry
-        self.decisions: list[tuple[str, str, str, str]] = []
+        self.chooser = Chooser(registry)
         self.plugins = self._sort_plugins()
 
     def run(self) -> Resolution:
@@ -46,16 +42,16 @@ class _Resolver:
         )
         resolution.environment = self._environment(strategy)
         resolution.launcher = self._launcher(strategy)
-        resolution.checkpoint_io = self.plugins.get("checkpoint_io") or self._take("checkpoint_io", "default", "checkpoint I/O")
+        resolution.checkpoint_io = self.plugins.get("checkpoint_io") or self.chooser.take("checkpoint_io", "default", "checkpoint I/O")
         resolution.layer_sync = self._layer_sync(strategy)
         if self.request.trainer:
             resolution.profiler = self._profiler()
             resolution.loggers = self._loggers()
             resolution.callbacks = self._callbacks()
         else:
-            resolution.loggers = [self._choose("logger", spec, "logger") for spec in _listed(self.request.logger)]
+            resolution.loggers = [self.chooser.choose("logger", spec, "logger") for spec in _listed(self.request.logger)]
         self._check_combination(resolution)
-        resolution.decisions = self.decisions
+        resolution.decisions = self.chooser.decisions
         return resolution
 
     # -- parts -----------------------------------------------------------------------------------------------------------
@@ -74,15 +70,17 @@ class _Resolver:
                 )
             if kind in found:
                 raise MisconfigurationException(f"plugins: {given!r} is the second {kind}; pass at most one of a kind.")
-            found[kind] = self._choose(kind, given, kind, "given in plugins")
+            found[kind] = self.chooser.choose(kind, given, kind, "given in plugins")
         return found
 
     def _accelerator(self) -> Choice:
         wanted = self.request.accelerator
         if isinstance(wanted, str) and wanted.strip().lower() in ("auto", "gpu"):
             role = wanted.strip().lower()
-            return self._need("accelerator", role, "accelerator", usable=lambda cls: "" if cls.is_available() else "no such device here")
-        choice = self._choose("accelerator", wanted, "accelerator")
+            return self.chooser.need(
+                "accelerator", role, "accelerator", usable=lambda cls: "" if cls.is_available() else "no such device here"
+            )
+        choice = self.chooser.choose("accelerator", wanted, "accelerator")
         if not choice.cls.is_available():
             raise MisconfigurationException(
                 f"accelerator={wanted!r}: this machine has no such device that torch can use. Available:"
@@ -118,7 +116,7 @@ class _Resolver:
             raise ValueError(
                 f"devices={wanted!r}: the accelerator {accelerator.name} works with {most} device(s) only; use another accelerator."
             )
-        self.decisions.append(("devices", ",".join(map(str, devices)), accelerator.provider, reason))
+        self.chooser.decide("devices", ",".join(map(str, devices)), accelerator.provider, reason)
         return devices  # type: ignore[no-any-return]
 
     def _strategy(self, num_devices: int) -> Choice:
@@ -126,8 +124,8 @@ class _Resolver:
         if isinstance(wanted, str) and wanted.strip().lower() == "auto":
             many = num_devices * self.request.num_nodes > 1
             why = f"{num_devices} device(s) on {self.request.num_nodes} node(s)"
-            return self._need("strategy", "many-devices" if many else "one-device", "strategy", why=why)
-        choice = self._choose("strategy", wanted, "strategy")
+            return self.chooser.need("strategy", "many-devices" if many else "one-device", "strategy", why=why)
+        choice = self.chooser.choose("strategy", wanted, "strategy")
         if not isinstance(wanted, str | Mapping):
             self._refuse_double(wanted)
         return choice
@@ -153,12 +151,11 @@ class _Resolver:
                 raise ValueError(f"precision={wanted!r} and a precision in plugins: give one of the two.")
             return self.plugins["precision"]
         if wanted is None:
-            return self._need("precision", "default", "precision")
+            return self.chooser.need("precision", "default", "precision")
         spec = str(wanted) if isinstance(wanted, int) and not isinstance(wanted, bool) else wanted
-        choice = self._choose("precision", spec, "precision")
-        alike = [name for name in self.registry.precision.names() if isinstance(spec, str) and name.startswith(f"{spec}-")]
-        if len(alike) > 1:
-            rank_zero_warn(f"precision={wanted!r} may mean {' or '.join(alike)}; it is read as {choice.name!r}. Write which one you mean.")
+        choice = self.chooser.choose("precision", spec, "precision")
+        if isinstance(spec, str):
+            self._warn_of_ambiguity(spec, choice)
         allowed = strategy.cls.capabilities.precisions
         if allowed and choice.name not in allowed:
             raise ValueError(
@@ -166,65 +163,70 @@ class _Resolver:
             )
         return choice
 
+    def _warn_of_ambiguity(self, wanted: str, choice: Choice) -> None:
+        """Says how `"16"` was read; known names count too, so that it does not depend on what is installed."""
+        names = {name.replace("_", "-") for name in (*map(normalise, self.registry.precision.names()), *COMPONENTS["precision"])}
+        alike = sorted(name for name in names if name.startswith(f"{wanted}-"))
+        if len(alike) > 1:
+            rank_zero_warn(f"precision={wanted!r} may mean {' or '.join(alike)}; it is read as {choice.name!r}. Write which one you mean.")
+
     def _environment(self, strategy: Choice) -> Choice | None:
         if "environment" in self.plugins:
             return self.plugins["environment"]
         detected = [entry for entry in self.registry.environment.standing_for("detect") if self._detects(entry)]
         if detected:
-            return self._of_entry(
+            return self.chooser.of_entry(
                 "environment", ComponentSpec(detected[0].name, detected[0].provider), detected[0], "environment", "it was detected"
             )
         if not strategy.cls.capabilities.distributed:
             return None
-        return self._need("environment", "default", "environment", why="no cluster was detected")
+        return self.chooser.need("environment", "default", "environment", why="no cluster was detected")
 
     def _detects(self, entry: Entry) -> bool:
         try:
             return bool(self.registry.environment.load(entry).detect())
         except ComponentError as error:
-            self.decisions.append(("environment", "-", entry.provider, f"skipped {entry.name}: {error}"))
+            self.chooser.decide("environment", "-", entry.provider, f"skipped {entry.name}: {error}")
             return False
 
     def _launcher(self, strategy: Choice) -> Choice | None:
         name = strategy.cls.capabilities.launcher
         if name is None:
             return None
-        return self._choose("launcher", name, "launcher", f"{strategy.name} starts its processes with it")
+        return self.chooser.choose("launcher", name, "launcher", f"{strategy.name} starts its processes with it")
 
     def _layer_sync(self, strategy: Choice) -> Choice | None:
         given = self.plugins.get("layer_sync")
         if not self.request.sync_batchnorm:
             return given
-        wanted = self._need("layer_sync", "sync-batchnorm", "batch norm", why="sync_batchnorm=True")
+        wanted = self.chooser.need("layer_sync", "sync-batchnorm", "batch norm", why="sync_batchnorm=True")
         if given is not None and given.cls is not wanted.cls:
             raise MisconfigurationException(
                 "sync_batchnorm=True and another layer sync in plugins exclude each other; give one of the two."
             )
         if not strategy.cls.capabilities.sync_batchnorm:
-            self.decisions.append(
-                ("batch norm", "-", strategy.provider, f"not synchronised: {strategy.name} does not work on several devices")
-            )
+            self.chooser.decide("batch norm", "-", strategy.provider, f"not synchronised: {strategy.name} does not work on several devices")
             return None
         return given or wanted
 
     def _profiler(self) -> Choice | None:
         if self.request.profiler is None:
-            return self._take("profiler", "default", "profiler")
-        return self._choose("profiler", self.request.profiler, "profiler")
+            return self.chooser.take("profiler", "default", "profiler")
+        return self.chooser.choose("profiler", self.request.profiler, "profiler")
 
     def _loggers(self) -> list[Choice]:
         wanted = self.request.logger
         if wanted is False or (isinstance(wanted, list | tuple) and not wanted) or (self.request.quiet and wanted in (None, True)):
-            self.decisions.append(("logger", "-", "-", "barebones or fast_dev_run" if self.request.quiet else f"logger={wanted!r}"))
+            self.chooser.decide("logger", "-", "-", "barebones or fast_dev_run" if self.request.quiet else f"logger={wanted!r}")
             return []
         if wanted is None or wanted is True:
-            choice = (self._take if wanted is None else self._need)("logger", "default", "logger")
+            choice = (self.chooser.take if wanted is None else self.chooser.need)("logger", "default", "logger")
             return [choice] if choice else []
-        return [self._choose("logger", spec, "logger") for spec in _listed(wanted)]
+        return [self.chooser.choose("logger", spec, "logger") for spec in _listed(wanted)]
 
     def _callbacks(self) -> list[Choice]:
         request = self.request
-        chosen = [self._choose("callback", spec, "callback") for spec in _listed(request.callbacks)]
+        chosen = [self.chooser.choose("callback", spec, "callback") for spec in _listed(request.callbacks)]
         taken: set[str] = set().union(*(choice.cls.roles for choice in chosen))
         bars = [choice.name for choice in chosen if "progress-bar" in choice.cls.roles]
         if len(bars) > 1:
@@ -240,16 +242,16 @@ class _Resolver:
                     names = ", ".join(choice.name for choice in chosen if role in choice.cls.roles)
                     raise MisconfigurationException(f"{argument}=False, and callbacks holds {names}; drop one of the two.")
             elif wanted is False or (request.quiet and not wanted and not (request.keeps_bar and role != "checkpoint")):
-                self.decisions.append(
-                    (role.replace("-", " "), "-", "-", f"{argument}=False" if wanted is False else "barebones or fast_dev_run")
+                self.chooser.decide(
+                    role.replace("-", " "), "-", "-", f"{argument}=False" if wanted is False else "barebones or fast_dev_run"
                 )
             else:
-                choice = (self._take if wanted is None else self._need)("callback", role, role.replace("-", " "))
+                choice = (self.chooser.take if wanted is None else self.chooser.need)("callback", role, role.replace("-", " "))
                 if choice is not None:
                     chosen.append(choice)
         if request.max_time is not None and "timer" not in taken:
             limit = {"duration": request.max_time, "interval": "step"}
-            chosen.append(self._need("callback", "timer", "timer", why="max_time is given", arguments=limit))
+            chosen.append(self.chooser.need("callback", "timer", "timer", why="max_time is given", arguments=limit))
         return chosen
 
     def _check_combination(self, resolution: Resolution) -> None:
@@ -266,86 +268,6 @@ class _Resolver:
                 f"strategy={resolution.strategy.name!r} works on one device, and devices={self.request.devices!r},"
                 f" num_nodes={self.request.num_nodes} ask for {processes}; give devices=1 or a strategy for several."
             )
-
-    # -- how a choice is made ------------------------------------------------------------------------------------------------
-
-    def _choose(self, kind: str, wanted: Any, topic: str, reason: str | None = None) -> Choice:
-        components = self.registry.kind(kind)
-        if isinstance(wanted, str | Mapping | ComponentSpec):
-            spec = parse(wanted)
-            return self._of_entry(kind, spec, components.find(spec), topic, reason or f"{topic}={str(spec)!r}")
-        if not isinstance(wanted, components.interface):
-            raise (MisconfigurationException if kind == "profiler" else TypeError)(
-                f"{topic}={wanted!r}: give a name, a component string or a {components.interface.__name__}; installed:"
-                f" {', '.join(components.names()) or 'none'}."
-            )
-        cls = type(wanted)
-        self.decisions.append((topic, cls.__name__, cls.__module__.partition(".")[0], "an instance was given"))
-        return Choice(
-            topic,
-            kind,
-            cls.__name__,
-            cls.__module__.partition(".")[0],
-            "an instance was given",
-            wanted if kind == "strategy" else cls,
-            lambda **_: wanted,
-        )
-
-    def _of_entry(self, kind: str, spec: ComponentSpec, entry: Entry, topic: str, reason: str) -> Choice:
-        cls = self.registry.kind(kind).load(entry)
-        given = {**entry.defaults, **spec.kwargs}
-        takes = inspect.signature(cls).parameters
-        # What the engine hands over when it builds the component stands in for itself while the rest is checked.
-        promised = {name: None for name in HANDED_OVER.get(kind, ()) if name in takes and name not in given}
-        check_arguments(f"the {kind} {entry.name!r}", cls, spec.args, {**promised, **given})
-
-        def make(**extra: Any) -> Any:
-            return cls(*spec.args, **{**{name: value for name, value in extra.items() if name in promised}, **given})
-
-        self.decisions.append((topic, entry.name, entry.provider, reason))
-        return Choice(topic, kind, entry.name, entry.provider, reason, cls, make)
-
-    def _need(self, kind: str, role: str, topic: str, **search: Any) -> Choice:
-        """The best usable component that stands for a role; raises where there is none."""
-        choice, skipped = self._search(kind, role, topic, **search)
-        if choice is not None:
-            return choice
-        if skipped:
-            raise MisconfigurationException(f"no {topic} can be used: {'; '.join(skipped)}.")
-        known = self.registry.diagnosis.missing(kind, role)
-        message = f"nothing that is installed provides the {topic} ({role}). `pip install lx-standard` installs the standard set."
-        raise NotInstalledError(" ".join([message, *([str(known)] if known else []), *self.registry.diagnosis.hints()])) from known
-
-    def _take(self, kind: str, role: str, topic: str, **search: Any) -> Choice | None:
-        """The best usable component that stands for a role, None where there is none; the decisions then say so."""
-        choice, skipped = self._search(kind, role, topic, **search)
-        if choice is None:
-            self.decisions.append((topic, "-", "-", "none is installed" + (f"; passed over: {', '.join(skipped)}" if skipped else "")))
-        return choice
-
-    def _search(
-        self,
-        kind: str,
-        role: str,
-        topic: str,
-        *,
-        why: str = "",
-        usable: Callable[[Any], str] = lambda cls: "",
-        arguments: Mapping[str, Any] = MappingProxyType({}),
-    ) -> tuple[Choice | None, list[str]]:
-        """The best of the components registered for a role to which `usable` does not object, and why better ones were passed over."""
-        skipped: list[str] = []
-        for entry in self.registry.kind(kind).standing_for(role):
-            try:
-                objection = usable(self.registry.kind(kind).load(entry))
-            except ComponentError as error:
-                objection = str(error)
-            if objection:
-                skipped.append(f"{entry.name} ({objection})")
-                continue
-            reason = "; ".join(filter(None, [why, "the best that is installed", f"passed over: {', '.join(skipped)}" if skipped else ""]))
-            return self._of_entry(kind, ComponentSpec(entry.name, entry.provider, (), arguments), entry, topic, reason), skipped
-        return None, skipped
 
 
 def _listed(value: Any) -> Iterable[Any]:

@@ -31,6 +31,22 @@ from lx.state import TrainerFn, TrainerState, TrainerStatus
 
 __all__ = ["Trainer"]
 
+ASKED_FOR = (
+    "accelerator",
+    "strategy",
+    "devices",
+    "num_nodes",
+    "precision",
+    "plugins",
+    "callbacks",
+    "profiler",
+    "enable_checkpointing",
+    "enable_progress_bar",
+    "enable_model_summary",
+    "sync_batchnorm",
+)
+"""The arguments of a Trainer that its parts are chosen by, as they are."""
+
 
 class Trainer(RunView):
     """Trains, validates, tests and predicts with a `LightningModule`; every part of it may be named by a string.
@@ -89,70 +105,31 @@ class Trainer(RunView):
         """Reads and checks every argument, then builds the parts; nothing is written to disk before a run begins.
 
         `accelerator`, `strategy`, `precision`, `logger`, `profiler`, `callbacks` and `plugins` take names of registered components,
-        component
-        strings, mappings or instances. Limits take a number of batches (int) or a fraction (float). `accumulate_grad_batches` may be a
-        function from the number of optimizer steps taken to a number of batches. `manager` replaces the process's plugin manager.
+        component strings, mappings or instances. Limits take a number of batches (int) or a fraction (float).
+        `accumulate_grad_batches` may be a function from the number of optimizer steps taken to a number of batches. `manager` replaces
+        the process's plugin manager.
         """
+        given = dict(locals())  # the arguments by name; each of them goes on to where it is read
         if barebones:
-            refuse_with_barebones(
-                enable_checkpointing=enable_checkpointing,
-                logger=logger,
-                enable_progress_bar=enable_progress_bar,
-                log_every_n_steps=log_every_n_steps,
-                enable_model_summary=enable_model_summary,
-                num_sanity_val_steps=num_sanity_val_steps,
-                fast_dev_run=fast_dev_run,
-                detect_anomaly=detect_anomaly,
-                profiler=profiler,
-            )
+            refuse_with_barebones(given)
         if model_registry is not None:
             raise MisconfigurationException(f"model_registry={model_registry!r}: no plugin for model registries exists yet; leave it out.")
-        quantities = {
-            "fast_dev_run": fast_dev_run,
-            "overfit_batches": overfit_batches,
-            "max_epochs": max_epochs,
-            "min_epochs": min_epochs,
-            "max_steps": max_steps,
-            "min_steps": min_steps,
-            "max_time": max_time,
-            "limit_train_batches": limit_train_batches,
-            "limit_val_batches": limit_val_batches,
-            "limit_test_batches": limit_test_batches,
-            "limit_predict_batches": limit_predict_batches,
-            "val_check_interval": val_check_interval,
-            "check_val_every_n_epoch": check_val_every_n_epoch,
-            "num_sanity_val_steps": num_sanity_val_steps,
-            "log_every_n_steps": log_every_n_steps,
-            "accumulate_grad_batches": accumulate_grad_batches,
-            "reload_dataloaders_every_n_epochs": reload_dataloaders_every_n_epochs,
-        }
-        self.limits: Limits = read_limits(quantities, barebones)
+        self.limits: Limits = read_limits(given)
         self.gradient_clip_val, self.gradient_clip_algorithm = read_clipping(gradient_clip_val, gradient_clip_algorithm)
         check_deterministic(deterministic)
         self.default_root_dir = (
             os.path.abspath(os.path.expanduser(os.fspath(default_root_dir))) if default_root_dir is not None else os.getcwd()
         )
         self.barebones = barebones
-        quiet = barebones or bool(self.limits.fast_dev_run)
         self.manager = manager or default_manager()
+        developing = bool(self.limits.fast_dev_run)
         request = Request(
-            accelerator=accelerator,
-            strategy=strategy,
-            devices=devices,
-            num_nodes=num_nodes,
-            precision=precision,
-            plugins=plugins,
-            callbacks=callbacks,
-            logger=None if self.limits.fast_dev_run else logger,
-            profiler=profiler,
-            enable_checkpointing=enable_checkpointing,
-            enable_progress_bar=enable_progress_bar,
-            enable_model_summary=enable_model_summary,
-            sync_batchnorm=sync_batchnorm,
+            **{name: given[name] for name in ASKED_FOR},
+            logger=None if developing else logger,
             max_time=self.limits.max_time,
             default_root_dir=self.default_root_dir,
-            quiet=quiet,
-            keeps_bar=bool(self.limits.fast_dev_run),
+            quiet=barebones or developing,
+            keeps_bar=developing,
         )
         self.resolution = resolve(request, self.manager.registry)
         self.inference_mode, self.use_distributed_sampler, self.detect_anomaly = inference_mode, use_distributed_sampler, detect_anomaly

@@ -49,8 +49,17 @@ def test_registered_for_the_automatic_choice():
 
 
 def test_fit_prints_it_once(capsys):
-    one = Trainer(callbacks=["model_summary"], max_epochs=2, logger=False, limit_val_batches=0, manager=fake_plugin_manager(installed=True),
-                  accelerator="fake", strategy="fake", enable_checkpointing=False, enable_progress_bar=False)
+    one = Trainer(
+        callbacks=["model_summary"],
+        max_epochs=2,
+        logger=False,
+        limit_val_batches=0,
+        manager=fake_plugin_manager(installed=True),
+        accelerator="fake",
+        strategy="fake",
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    )
     one.fit(TinyModule(), datamodule=TinyDataModule())
     one.test(TinyModule(), datamodule=TinyDataModule(), verbose=False)
     lines = capsys.readouterr().out.splitlines()

@@ -12,6 +12,8 @@ MODES = ("min_size", "max_size_cycle", "max_size", "sequential")
 class CombinedLoader:
     """Iterates a collection of loaders (any nesting of lists, tuples and mappings) together, or one after the other.
 
+    A loader is any iterable; a list of batches is one, too.
+
     Yields `(batch, batch_idx, dataloader_idx)`. `"min_size"` ends with the shortest, `"max_size_cycle"` starts exhausted ones again
     until the longest ends, `"max_size"` gives None for exhausted ones, and in these three `batch` has the shape of the collection;
     `"sequential"` goes through one after the other. Raises `ValueError` for another mode.
@@ -137,8 +139,19 @@ _NOTHING = object()
 
 
 def is_collection(value: Any) -> bool:
-    """Whether a value holds loaders and is none itself."""
-    return isinstance(value, Mapping) or type(value) in (list, tuple)
+    """Whether a value holds loaders and is none itself; a list of batches is a loader.
+
+    >>> is_collection([range(3), range(2)]), is_collection([(1.0, 2.0), (3.0, 4.0)])
+    (True, False)
+    """
+    return isinstance(value, Mapping) or (type(value) in (list, tuple) and not _holds_data(value))
+
+
+def _holds_data(value: Any) -> bool:
+    """Whether the first leaf of a nesting is a tensor, an array, a number or a text, none of which is a loader."""
+    while isinstance(value, Mapping) or type(value) in (list, tuple):
+        value = next(iter(value.values() if isinstance(value, Mapping) else value), None)
+    return isinstance(value, int | float | complex | str | bytes) or hasattr(value, "dtype")
 
 
 def length_of(loader: Any) -> int | float:
@@ -154,22 +167,19 @@ def length_of(loader: Any) -> int | float:
 
 
 def _leaves(value: Any) -> Iterable[Any]:
-    if isinstance(value, Mapping):
-        for item in value.values():
-            yield from _leaves(item)
-    elif type(value) in (list, tuple):
-        for item in value:
-            yield from _leaves(item)
-    else:
+    if not is_collection(value):
         yield value
+    else:
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _leaves(item)
 
 
 def _rebuild(shape: Any, leaves: Iterator[Any]) -> Any:
+    if not is_collection(shape):
+        return next(leaves)
     if isinstance(shape, Mapping):
         return {key: _rebuild(item, leaves) for key, item in shape.items()}
-    if type(shape) in (list, tuple):
-        return type(shape)(_rebuild(item, leaves) for item in shape)
-    return next(leaves)
+    return type(shape)(_rebuild(item, leaves) for item in shape)
 
 
 def set_epochs(loader: Any, epoch: int) -> None:

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset
@@ -56,11 +57,7 @@ class LoaderSetup:
 
     def evaluation(self, loaders: Any, prefix: str) -> CombinedLoader:
         """The loaders of an evaluation, one after the other unless the user combined them otherwise."""
-        combined = (
-            loaders
-            if isinstance(loaders, CombinedLoader)
-            else CombinedLoader(list(loaders) if type(loaders) in (list, tuple) else loaders, "sequential")
-        )
+        combined = loaders if isinstance(loaders, CombinedLoader) else CombinedLoader(loaders, "sequential")
         if prefix == "predict" and combined.mode != "sequential":
             raise ValueError(f"predict takes a sequential CombinedLoader only, not {combined.mode!r}.")
         combined.flattened = [self._ready(loader, prefix) for loader in combined.flattened]
@@ -111,39 +108,38 @@ class LoaderSetup:
         return num_batches(name, limit, available)
 
 
-def with_last(iterator: Iterator[Any], total: int | float, start: int) -> Iterator[tuple[Any, int, bool]]:
-    """Batches with their index and whether each is the last one.
+class Batches:
+    """The batches of an iterator with their indices, from `start` on and up to `total` (`inf` for all there are).
 
-    Where the number is known nothing is fetched ahead; where it is not, one batch is, to know which is the last.
+    `last` is the index of the last batch, once it is known. Of a loader that has a length it is known at once, and nothing is fetched
+    ahead; without (`sized=False`), one batch is, to know which is the last.
 
-    >>> [(index, last) for _, index, last in with_last(iter("ab"), float("inf"), 0)]
-    [(0, False), (1, True)]
+    >>> batches = Batches(iter("ab"), math.inf, sized=False)
+    >>> [(index, batch, index == batches.last) for index, batch in batches]
+    [(0, 'a', False), (1, 'b', True)]
     """
-    index = start
-    if total != math.inf:
-        for batch in iterator:
-            yield batch, index, index + 1 == total
-            index += 1
-            if index == total:
-                return
-        return
-    nothing = object()
-    batch = next(iterator, nothing)
-    while batch is not nothing:
-        following = next(iterator, nothing)
-        yield batch, index, following is nothing
-        batch = following
-        index += 1
 
+    __slots__ = ("_iterator", "_start", "last")
 
-def limited(iterator: Iterator[Any], total: int | float, sized: bool, start: int = 0) -> Iterator[tuple[Any, int, bool]]:
-    """`with_last` under a limit: an unsized loader with a limit has a known end, unless it is exhausted before."""
-    if start >= total:
-        return
-    if sized or total == math.inf:
-        yield from with_last(iterator, total, start)
-        return
-    for batch, index, last in with_last(iterator, math.inf, start):
-        yield batch, index, last or index + 1 == total
-        if index + 1 == total:
-            return
+    def __init__(self, iterator: Iterator[Any], total: int | float, *, sized: bool = True, start: int = 0) -> None:
+        self._iterator = iterator
+        self._start = start
+        self.last = total - 1
+        if sized and total != math.inf:
+            # Plain C iterators: this is in the way of every batch.
+            self._iterator = islice(iterator, max(int(total) - start, 0))
+        else:
+            self._iterator = self._ahead(iterator)
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        return enumerate(self._iterator, self._start)
+
+    def _ahead(self, iterator: Iterator[Any]) -> Iterator[Any]:
+        nothing = object()
+        index, batch = self._start, next(iterator, nothing) if self._start <= self.last else nothing
+        while batch is not nothing:
+            following = next(iterator, nothing) if index < self.last else nothing
+            if following is nothing:
+                self.last = index
+            yield batch
+            index, batch = index + 1, following

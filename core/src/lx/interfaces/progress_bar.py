@@ -31,6 +31,20 @@ class ProgressBar(Callback, ABC):
         if not trainer.is_global_zero:
             self.disable()
 
+    @property
+    def is_enabled(self) -> bool:
+        """Whether anything is shown."""
+        return True
+
+    @property
+    def is_disabled(self) -> bool:
+        """Whether nothing is shown."""
+        return not self.is_enabled
+
+    def listens_to(self, event: str) -> bool:
+        """A disabled bar, as on all ranks but 0, listens to `setup` alone, and so costs nothing per batch."""
+        return super().listens_to(event) and (event == "setup" or self.is_enabled)
+
     @abstractmethod
     def disable(self) -> None:
         """Shows nothing from now on."""

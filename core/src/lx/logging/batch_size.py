@@ -23,6 +23,9 @@ def batch_size_of(batch: Any) -> int:
         return 1
     if type(batch) is Tensor:
         return _size(batch)
+    size = _shared_size(batch.values() if type(batch) is dict else batch) if type(batch) in _FLAT else None
+    if size is not None:
+        return size
     sizes = _sizes(batch)
     first = next((size for size in sizes if size is not None), None)
     if first is None:
@@ -33,6 +36,23 @@ def batch_size_of(batch: Any) -> int:
             PossibleUserWarning,
         )
     return first
+
+
+_FLAT = (tuple, list, dict)
+
+
+def _shared_size(parts: Iterable[Any]) -> int | None:
+    """The size of tensors that agree on it; None if anything is less simple. Asked for every batch, so it is written for speed."""
+    shared = None
+    for part in parts:
+        if type(part) is not Tensor or not part.ndim:
+            return None
+        size = part.size(0)
+        if shared is None:
+            shared = size
+        elif size != shared:
+            return None
+    return shared
 
 
 def _size(tensor: Tensor) -> int:

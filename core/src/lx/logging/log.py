@@ -1,6 +1,7 @@
 """`self.log`: where values go, and the three dictionaries that a trainer shows of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
@@ -86,8 +87,8 @@ class RunLog:
                 return
         if value.requires_grad and not meter.keep_graph:
             value = value.detach()
-        if value.numel() != 1:
-            raise ValueError(f"self.log({name!r}): a tensor of {value.numel()} elements cannot be logged; reduce it to one number first.")
+        if value.ndim:
+            value = self._single(name, value)
         if value.dtype in _NARROW:
             value = value.to(torch.float32)
         meter.record(value, (batch_size or self.batch_size or self._find_batch_size()) if meter.weighted else 1.0)
@@ -168,6 +169,12 @@ class RunLog:
             self._refuse(name, value)
         return torch.tensor(number, dtype=torch.float32, device=self._strategy.root_device)
 
+    def _single(self, name: str, value: Tensor) -> Tensor:
+        """A tensor of one element without its dimensions."""
+        if value.numel() != 1:
+            raise ValueError(f"self.log({name!r}): a tensor of {value.numel()} elements cannot be logged; reduce it to one number first.")
+        return value.reshape(())
+
     def _refuse(self, name: str, value: Any) -> NoReturn:
         self.meters.pop((self.site, name, self.dataloader_idx), None)
         raise ValueError(
@@ -180,7 +187,8 @@ class RunLog:
 
     def _sync_step(self, meter: Meter) -> None:
         assert meter.step_value is not None
-        meter.step_value = self._strategy.all_reduce(meter.step_value, meter.group, meter.reduce)
+        # A copy, since what is reduced in place must not be reduced once more for the epoch.
+        meter.step_value = self._strategy.all_reduce(meter.step_value.clone(), meter.group, meter.reduce)
 
     # -- stages ----------------------------------------------------------------------------------------------------------
 
@@ -204,10 +212,12 @@ class RunLog:
             if meter.metric is not None:
                 meter.metric.reset()
 
-    def begin_batch(self, batch: Any) -> None:
-        """Tells from which batch the batch size is to be read."""
-        self.batch = batch
-        self.batch_size = None
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Within it what is logged goes nowhere, as when a batch is evaluated once more."""
+        meters, self.meters = self.meters, {}
+        yield
+        self.meters = meters
 
     # -- values ----------------------------------------------------------------------------------------------------------
 

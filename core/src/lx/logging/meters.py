@@ -41,7 +41,7 @@ def reduction(name: str, reduce_fx: Any) -> str:
 
 
 CHUNK = 256
-"""So many values are kept one by one before they are folded into the total: folding them together costs a hundredth of adding each."""
+"""So many values are kept side by side before they are folded into the total: folding them together costs a hundredth of adding each."""
 
 _FOLD: dict[str, Callable[[Tensor], Tensor]] = {"mean": torch.sum, "sum": torch.sum, "min": torch.amin, "max": torch.amax}
 
@@ -69,7 +69,9 @@ class Meter:
     """
 
     __slots__ = (
-        "_values",
+        "_chunk",
+        "_dtype",
+        "_places",
         "_weights",
         "exact",
         "forked",
@@ -114,7 +116,9 @@ class Meter:
         self.total: Tensor | None = None
         self.weight = 0.0
         self.value: Tensor | None = None
-        self._values: list[Tensor] = []
+        self._chunk: Tensor | None = None
+        self._places: tuple[Tensor, ...] = ()
+        self._dtype: torch.dtype | None = None
         self._weights: list[float] = []
 
     def names(self, moment: str) -> tuple[str, str]:
@@ -122,22 +126,40 @@ class Meter:
         return self.name + self.suffix, (f"{self.name}_{moment}" if self.forked else self.name) + self.suffix
 
     def record(self, value: Tensor, weight: float) -> None:
-        """Takes up a detached tensor of one element."""
+        """Takes up a tensor without dimensions, detached unless `keep_graph`.
+
+        It is copied: what was logged must not change when the model later changes that tensor in place.
+        """
         self.seen = True
         self.value = None
-        # A copy: what was logged must not change when the model later changes that tensor in place.
-        self.step_value = value = value.clone()
-        if self.on_epoch:
-            self._values.append(value)
-            self._weights.append(weight)
-            if len(self._values) == CHUNK:
+        if not self.on_epoch or self.keep_graph:
+            self.step_value = value.clone()
+            if self.on_epoch:
+                self._chunk, self._weights = self.step_value.reshape(1), [weight]
                 self.fold()
+            return
+        weights = self._weights
+        if value.dtype is not self._dtype or len(weights) == CHUNK:
+            weights = self._begin_chunk(value)
+        # Into its place beside the others: cheaper than a tensor of its own, and the fold need not gather them.
+        self.step_value = place = self._places[len(weights)]
+        place.copy_(value)
+        weights.append(weight)
+
+    def _begin_chunk(self, value: Tensor) -> list[float]:
+        """Makes room for more values like this one. Never the room of earlier ones, which somebody may still hold as a step's value."""
+        self.fold()
+        self._dtype = value.dtype
+        self._chunk = torch.empty(CHUNK, dtype=value.dtype, device=value.device)
+        self._places = self._chunk.unbind()
+        return self._weights
 
     def fold(self) -> None:
-        """Brings what is kept one by one into the total."""
-        if not self._values:
+        """Brings the chunk into the total."""
+        weights, chunk = self._weights, self._chunk
+        if not weights or chunk is None:
             return
-        values, weights = torch.stack([value.reshape(()) for value in self._values]).to(self.exact), self._weights
+        values = chunk[: len(weights)].to(self.exact)
         if self.weighted:
             # Equal weights, the common case, need no transfer to the device.
             same = weights.count(weights[0]) == len(weights)
@@ -145,7 +167,7 @@ class Meter:
             self.weight += sum(weights)
         folded = _FOLD[self.reduce](values)
         self.total = folded if self.total is None else _FOLD[self.reduce](torch.stack([self.total, folded]))
-        self._values, self._weights = [], []
+        self._chunk, self._places, self._dtype, self._weights = None, (), None, []
 
     def finish(self, total: Tensor, weight: float | Tensor) -> None:
         """Fixes the epoch's value from the total and the weight over all processes."""

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lx.data.combined import CombinedLoader, set_epochs
-from lx.data.source import with_last
+from lx.data.source import Batches
 from lx.loops.progress import BatchProgress
 from lx.state import RunningStage
 from lx.wrappers import bind_step
@@ -113,9 +113,10 @@ class Evaluation:
         arguments = step_arguments(getattr(trainer.lightning_module, site), dataloader_idx, several)
         if count == 0:
             return
-        for batch, batch_idx, is_last in with_last(batches, count, 0):
+        source = Batches(batches, count)
+        for batch_idx, batch in source:
             progress.ready += 1
-            progress.is_last_batch = is_last
+            progress.is_last_batch = batch_idx == source.last
             batch = transfer(batch, dataloader_idx)
             log.batch, log.batch_size = batch, None
             if batch_start is not None:

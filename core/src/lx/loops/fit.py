@@ -89,10 +89,11 @@ class FitLoop:
         else:
             progress.epoch["ready"] += 1
             progress.begin_epoch()
-            epoch.optimize.held = 0
+            epoch.optimize.begin_epoch()
             trainer.dispatch.emit("on_train_epoch_start")
             progress.epoch["started"] += 1
-        epoch.run(iterator, self.num_training_batches, length_of(self._loader) != math.inf)
+        if not (trainer.should_stop and self.may_stop()):  # a hook of the epoch's start may have asked to stop
+            epoch.run(iterator, self.num_training_batches, length_of(self._loader) != math.inf)
         progress.epoch["processed"] += 1
         trainer.log.batch = None
         trainer.log.reduce()
@@ -274,11 +275,3 @@ class FitLoop:
             self.progress.batch.rewind()
             self._resumes_mid_epoch = True
             epoch["started"] = epoch["ready"]
-
-    def state_dict(self) -> dict[str, Any]:
-        """The loop's part of a checkpoint."""
-        return self.progress.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up what `state_dict` gave, here or in Lightning."""
-        self.progress.load_state_dict(state)

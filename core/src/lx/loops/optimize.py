@@ -12,6 +12,7 @@ from lx.batch import map_tensors
 from lx.interfaces.precision import Precision
 from lx.interfaces.strategy import optimizer_parameters
 from lx.kernel.errors import MisconfigurationException
+from lx.loops.evaluations import Evaluations
 from lx.optimizers import LightningOptimizer
 from lx.wrappers import bind_step
 
@@ -30,6 +31,39 @@ class AutomaticOptimization:
     has the gradient of its mean, too. Where that number was not known in time, or a batch was skipped, gradients are rescaled when the
     window closes.
     """
+
+    __slots__ = (
+        "_accumulates_itself",
+        "_after_backward",
+        "_backward",
+        "_bare_step",
+        "_batch_idx",
+        "_before_backward",
+        "_before_step",
+        "_before_zero_grad",
+        "_clear",
+        "_clip",
+        "_closes_with_care",
+        "_evaluations",
+        "_log",
+        "_module",
+        "_neutral_backward",
+        "_optimizer",
+        "_optimizer_step",
+        "_output",
+        "_precision",
+        "_progress",
+        "_step",
+        "_trainer",
+        "_unscale",
+        "_window_size",
+        "_zero_grad",
+        "contributed",
+        "divisor",
+        "held",
+        "loss",
+        "no_sync",
+    )
 
     def __init__(self, trainer: Any) -> None:
         module, dispatch, strategy, precision = trainer.lightning_module, trainer.dispatch, trainer.strategy, trainer.precision_plugin
@@ -53,19 +87,17 @@ class AutomaticOptimization:
         self._closes_with_care = not (self._unscale is None and self._before_step is None and self._clip is None)
         self._bare_step = self._find_bare_step()
         self._clear = self._find_clear()
-        self._whole = self._find_whole_step()
-        self._no_sync: Callable[[], Any] = (
+        self._evaluations = self._find_evaluations()
+        self.no_sync: Callable[[], Any] = (
             (lambda: strategy.no_backward_sync(trainer.model)) if strategy.capabilities.wraps_training else nullcontext
         )
         self._accumulates_itself = strategy.capabilities.handles_accumulation
-        self._batch: Any = None
         self._batch_idx = 0
         self.held = 0
-        self.divisor = 1
+        self.divisor = self._window_size = 1
         self.contributed = 0
-        self._before = 0
         self.loss: Tensor | None = None
-        self.extras: dict[str, Any] = {}
+        self._output: Any = None
 
     def _find_clip(self) -> Callable[[Any], Any] | None:
         """How gradients are clipped: by the module's own hook, by the trainer's value, or not at all."""
@@ -92,8 +124,8 @@ class AutomaticOptimization:
             return lambda: None
         return self._optimizer.zero_grad if self._before_zero_grad is None and self._zero_grad is None else self._clear_gradients
 
-    def _find_whole_step(self) -> Any:
-        """The optimizer handed to `optimizer_step` where the closure must run inside of the optimizer; None where it may run before it.
+    def _find_evaluations(self) -> Evaluations | None:
+        """What runs the closure inside of the optimizer, where it must run there; None where it may run before.
 
         The optimizers of torch call a closure first of all; only one that calls it again, like LBFGS, requires it in its signature.
         Those of other packages get it always.
@@ -105,36 +137,58 @@ class AutomaticOptimization:
         of_torch = step.__module__.startswith("torch.optim") and parameter is not None and parameter.default is None
         if self._optimizer_step is None and of_torch:
             return None
-        return LightningOptimizer(self._optimizer, self._step_with_closure, self._module)
+        optimizer = LightningOptimizer(self._optimizer, self._step_with_closure, self._module)
+        return Evaluations(self, self._trainer, optimizer, self._optimizer_step or self._module.optimizer_step)
+
+    def begin_epoch(self) -> None:
+        """Begins with an empty window: what an epoch that was stopped had gathered belongs to no step any more."""
+        self.held = self.contributed = 0
+        self.divisor = 1
+        if self._evaluations is not None:
+            self._evaluations.clear()
+
+    def closes_window(self, left: int | float, is_last: bool) -> bool:
+        """Whether the next batch closes its window; `left` is how many batches are left with it, `inf` where nobody knows."""
+        if self.held == 0:
+            self._window_size = self._trainer.limits.window_size(self._progress.steps)
+            # A window at the end of a loader of known length holds what is left.
+            self.divisor = int(min(self._window_size, left))
+        return is_last or self.held + 1 >= self._window_size
 
     def run(self, batch: Any, batch_idx: int, closes: bool) -> None:
-        """Trains on one batch; `loss` and `extras` are then what the step returned."""
-        self._batch, self._batch_idx = batch, batch_idx
+        """Trains on one batch; `loss` is then what the step returned, divided."""
+        self._batch_idx = batch_idx
         if not closes and not self._accumulates_itself:
-            with self._no_sync():
-                self._forward_backward()
+            with self.no_sync():
+                self.forward_backward(batch, batch_idx)
             self.held += 1
-            return
-        if self._whole is not None:
-            self._before = self.contributed
-            hook = self._optimizer_step or self._module.optimizer_step
-            hook(self._trainer.current_epoch, batch_idx, self._whole, self._closure)
+            if self._evaluations is not None:
+                self._evaluations.keep(batch, batch_idx)
+        elif self._evaluations is None:
+            self.forward_backward(batch, batch_idx)
+            self._take_step()
         else:
-            self._forward_backward()
-            if self.contributed and self._bare_step is not None:
-                if self._closes_with_care or self.contributed != self.divisor:
-                    self._close_window(self._optimizer)
-                self._bare_step()
+            self._evaluations.step((batch, batch_idx))
+            self._end_window()
+
+    def finish(self) -> None:
+        """Closes a window that the end of the epoch has cut short, with the batches that it holds."""
+        if self._evaluations is None:
+            self._take_step()
+        else:
+            self._evaluations.step(None)
+            self._end_window()
+
+    def _take_step(self) -> None:
+        if self.contributed and self._bare_step is not None:
+            if self._closes_with_care or self.contributed != self.divisor:
+                self._close_window(self._optimizer)
+            self._bare_step()
+        self._end_window()
+
+    def _end_window(self) -> None:
         self._progress.steps += self.contributed > 0
         self.held = self.contributed = 0
-
-    def _closure(self) -> Tensor | None:
-        """Forward and backward, for an `optimizer_step` that decides when they run; called again, they begin anew."""
-        self.contributed = self._before
-        self._forward_backward()
-        if not self.contributed and self._optimizer is not None:
-            self._optimizer.zero_grad(set_to_none=True)  # the batch was skipped: a step without gradients changes nothing
-        return self.loss
 
     def _step_with_closure(self, optimizer: Any, closure: Callable[[], Any] | None, kwargs: dict[str, Any]) -> Any:
         def whole() -> Any:
@@ -145,10 +199,11 @@ class AutomaticOptimization:
 
         return self._precision.optimizer_step(optimizer, whole, **kwargs)
 
-    def _forward_backward(self) -> None:
+    def forward_backward(self, batch: Any, batch_idx: int) -> None:
+        """Runs the step on a batch, and backward from its loss; the gradients of an earlier window are cleared in between."""
         log = self._log
         outer, log.site = log.site, "training_step"
-        output = self._step(self._batch, self._batch_idx)
+        self._output = output = self._step(batch, batch_idx)
         log.site = outer
         loss = output if type(output) is Tensor else self._unpack(output)
         if loss is None:
@@ -191,8 +246,7 @@ class AutomaticOptimization:
             self._clip(optimizer)
 
     def _unpack(self, output: Any) -> Tensor | None:
-        """The loss in what a step returned that is no plain tensor; the rest goes to `extras`."""
-        self.extras = {}
+        """The loss in what a step returned that is no plain tensor."""
         if output is None:
             if self._trainer.world_size > 1:
                 raise RuntimeError(
@@ -209,7 +263,6 @@ class AutomaticOptimization:
             )
         if "loss" not in output:
             raise MisconfigurationException(f"training_step returned a mapping with the keys {list(output)}; the key 'loss' is missing.")
-        self.extras = {name: value for name, value in output.items() if name != "loss"}
         loss = output["loss"]
         if not isinstance(loss, Tensor):
             raise MisconfigurationException(f"training_step returned {loss!r} as 'loss'; it must be a scalar tensor.")
@@ -219,7 +272,10 @@ class AutomaticOptimization:
         """What `on_train_batch_end` is handed: the loss, divided by the window's size, and the rest, all detached."""
         if self.loss is None:
             return {}
-        return {"loss": self.loss.detach(), **map_tensors(Tensor.detach, self.extras)} if self.extras else {"loss": self.loss.detach()}
+        outputs = {"loss": self.loss.detach()}
+        if isinstance(self._output, Mapping):
+            outputs |= {name: map_tensors(Tensor.detach, value) for name, value in self._output.items() if name != "loss"}
+        return outputs
 
 
 class ManualOptimization:
@@ -234,8 +290,17 @@ class ManualOptimization:
         self._step = training_step(trainer)
         self._output: Any = None
         self.held = 0
-        self.divisor = 1
         trainer.lightning_optimizers = [LightningOptimizer(optimizer, self._take_step, module) for optimizer in trainer.optimizers]
+
+    def begin_epoch(self) -> None:
+        """Does nothing: there are no windows."""
+
+    def closes_window(self, left: int | float, is_last: bool) -> bool:
+        """True: every batch is a window of its own."""
+        return True
+
+    def finish(self) -> None:
+        """Does nothing: there are no windows."""
 
     def run(self, batch: Any, batch_idx: int, closes: bool) -> None:
         """Hands one batch to the module."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lx.batch import map_tensors
 from lx.data.combined import CombinedLoader
-from lx.data.source import with_last
+from lx.data.source import Batches
 from lx.loops.evaluate import check_signature, evaluating, no_gradients, step_arguments
 from lx.loops.progress import BatchProgress
 from lx.rank_zero import rank_zero_warn
@@ -68,7 +68,7 @@ class Prediction:
         arguments = step_arguments(trainer.lightning_module.predict_step, dataloader_idx, several)
         which = (dataloader_idx,) if several else ()
         progress = self.progress
-        for batch, batch_idx, _ in with_last(batches, count, 0):
+        for batch_idx, batch in Batches(batches, count):
             progress.ready += 1
             batch = trainer.transfer(batch, dataloader_idx)
             if batch_start is not None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from lx.data.source import limited
+from lx.data.source import Batches
 from lx.kernel.errors import SIGTERMException
 from lx.loops.optimize import AutomaticOptimization, ManualOptimization
 from lx.loops.schedule import Schedule
@@ -32,7 +32,7 @@ class TrainEpoch:
         automatic = trainer.lightning_module.automatic_optimization
         self.optimize = AutomaticOptimization(trainer) if automatic else ManualOptimization(trainer)
         self.schedule = Schedule(trainer)
-        self._accumulates = automatic and trainer.accumulate_grad_batches != 1
+        self._windows_before = 0
         limits = trainer.limits
         self._flush_every = 1 if limits.fast_dev_run else limits.log_every_n_steps
         self._seconds = limits.val_check_seconds
@@ -40,46 +40,56 @@ class TrainEpoch:
 
     def run(self, loader: Iterator[Any], total: int | float, sized: bool) -> None:
         """Trains on the batches of an iterator, from the progress on; `total` is their number, `inf` if it is unknown."""
-        trainer, fit, log, progress = self._trainer, self._fit, self._trainer.log, self._fit.progress
-        batches, optimize, transfer = progress.batch, self.optimize, trainer.transfer
-        batch_start, batch_end = trainer.dispatch.on_train_batch_start, trainer.dispatch.on_train_batch_end
-        schedule = self.schedule
-        logs, flush_every = log.muted is None, self._flush_every
-        validates = fit.validates_in_this_epoch()
-        closes, max_steps, start = True, trainer.max_steps, batches.ready
-        if trainer.should_stop and fit.may_stop():
-            return
-        windows_before = progress.windows
+        progress = self._fit.progress
+        self._windows_before = progress.windows
+        self._train_on(Batches(loader, total, sized=sized, start=progress.batch.ready), total, sized)
+        if self.optimize.held:
+            # The batches came to an end earlier than the loader said, or at the module's wish: the window closes with what it holds.
+            self.optimize.finish()
+            self.schedule.move(self.schedule.by_step, self._steps_of_epoch())
+            progress.windows += 1
 
-        for batch, batch_idx, is_last in limited(loader, total, sized, start):
+    def _train_on(self, source: Batches, total: int | float, sized: bool) -> None:
+        trainer, fit, log, progress = self._trainer, self._fit, self._trainer.log, self._fit.progress
+        batches, optimize, transfer, schedule = progress.batch, self.optimize, trainer.transfer, self.schedule
+        batch_start, batch_end = trainer.dispatch.on_train_batch_start, trainer.dispatch.on_train_batch_end
+        flush_every = self._flush_every if log.muted is None else 0
+        validates = fit.validates_in_this_epoch()
+        accumulates = trainer.accumulate_grad_batches != 1
+        closes, max_steps = True, trainer.max_steps
+
+        for batch_idx, batch in source:
             batches.ready += 1
-            batches.is_last_batch = is_last
+            batches.is_last_batch = is_last = batch_idx == source.last
             batch = transfer(batch)
             log.batch, log.batch_size = batch, None
             if batch_start is not None and batch_start(batch, batch_idx) == -1:
                 batches.processed += 1
-                if by_epoch:
-                    self.schedule.move(by_epoch, progress.epoch["completed"] + 1)
                 break
             batches.started += 1
-            if self._accumulates:
-                closes = self._place_in_window(batch_idx, total, is_last)
+            if accumulates:
+                closes = optimize.closes_window(total - batch_idx, is_last)
             optimize.run(batch, batch_idx, closes)
             batches.processed += 1
             if schedule.moves:
-                schedule.after_batch(progress.windows - windows_before + 1, closes, is_last)
+                schedule.after_batch(self._steps_of_epoch(), closes, is_last)
             if batch_end is not None:
                 batch_end(optimize.outputs(), batch, batch_idx)
             batches.completed += 1
-            if logs and closes and (trainer.should_stop or (flush_every and (progress.windows + 1) % flush_every == 0)):
+            if flush_every and closes and ((progress.windows + 1) % flush_every == 0 or trainer.should_stop):
                 log.send(log.collect("step"))
             if validates and self._validation_is_due(batch_idx, is_last, total, sized):
                 self._validate(closes)
             if schedule.plateau_by_step and closes:
-                schedule.move(schedule.plateau_by_step, progress.windows - windows_before + 1)
+                schedule.move(schedule.plateau_by_step, self._steps_of_epoch())
             progress.windows += closes
             if (progress.steps == max_steps or trainer.should_stop or trainer.received_sigterm) and self._ends_here():
+                optimize.begin_epoch()  # a window that is open is given up
                 break
+
+    def _steps_of_epoch(self) -> int:
+        """The number of windows closed in this epoch, the one of this batch included."""
+        return self._fit.progress.windows - self._windows_before + 1  # type: ignore[no-any-return]
 
     def _ends_here(self) -> bool:
         """Whether the epoch ends with this batch; after SIGTERM the run does."""
@@ -88,16 +98,6 @@ class TrainEpoch:
         if self._trainer.received_sigterm:
             raise SIGTERMException(143)
         return False
-
-    def _place_in_window(self, batch_idx: int, total: int | float, is_last: bool) -> bool:
-        """Sets the divisor for the window that this batch belongs to, and tells whether it closes it."""
-        optimize = self.optimize
-        if optimize.held == 0:
-            size = self._trainer.limits.window_size(self._fit.progress.steps)
-            # A window at the end of a loader of known length holds what is left.
-            optimize.divisor = size if total == math.inf else min(size, int(total) - batch_idx)
-            self._window = size
-        return is_last or optimize.held + 1 >= self._window
 
     def flush_is_due(self) -> bool:
         """Whether the step values of the batch that runs go to the loggers."""

@@ -79,15 +79,6 @@ class RichProgressBar(ProgressBar):
         """Whether anything is shown."""
         return self.refresh_rate > 0 and not self._disabled
 
-    @property
-    def is_disabled(self) -> bool:
-        """Whether nothing is shown."""
-        return not self.is_enabled
-
-    def listens_to(self, event: str) -> bool:
-        """A disabled bar, as on all ranks but 0, listens to `setup` alone, and so costs nothing per batch."""
-        return super().listens_to(event) and (event == "setup" or self.is_enabled)
-
     def disable(self) -> None:
         """Wipes the bar and shows nothing from now on."""
         self._disabled = True

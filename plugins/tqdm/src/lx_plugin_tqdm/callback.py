@@ -16,7 +16,6 @@ SECONDS_BETWEEN_VALIDATIONS = 1.0
 """A validation so soon after another is shown when it is time to draw, and not already when it begins."""
 
 
-
 class TQDMProgressBar(ProgressBar):
     """A bar for the epoch, and one under it while validating; sanity check, validate, test and predict have theirs.
 
@@ -71,11 +70,6 @@ class TQDMProgressBar(ProgressBar):
         return self.refresh_rate > 0 and not self._disabled
 
     @property
-    def is_disabled(self) -> bool:
-        """Whether nothing is shown."""
-        return not self.is_enabled
-
-    @property
     def train_progress_bar(self) -> Any:
         """The bar of the epoch, a `tqdm.tqdm`; None while there is none."""
         return None if self._train is None else self._train.bar
@@ -84,10 +78,6 @@ class TQDMProgressBar(ProgressBar):
     def eval_progress_bar(self) -> Any:
         """The bar of the sanity check, validation, test or prediction that runs, a `tqdm.tqdm`; None while there is none."""
         return None if self._eval is None else self._eval.bar
-
-    def listens_to(self, event: str) -> bool:
-        """A disabled bar, as on all ranks but 0, listens to `setup` alone, and so costs nothing per batch."""
-        return super().listens_to(event) and (event == "setup" or self.is_enabled)
 
     def disable(self) -> None:
         """Wipes the bar and shows nothing from now on."""

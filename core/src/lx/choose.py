@@ -1,0 +1,100 @@
+"""How a single choice is made: a component that was asked for, or the best of those that stand for a role."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from lx.kernel import ComponentSpec, Entry, Registry, parse
+from lx.kernel.errors import ComponentError, MisconfigurationException, NotInstalledError
+from lx.kernel.registry import check_arguments
+from lx.resolution import Choice
+
+HANDED_OVER = {"logger": ("save_dir", "root_dir"), "launcher": ("environment", "num_processes", "num_nodes")}
+"""The constructor arguments that the engine fills in when it builds a component, unless the user did."""
+
+
+class Chooser:
+    """Looks components up in a registry, checks their arguments, and keeps each decision with its reason; builds nothing."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.decisions: list[tuple[str, str, str, str]] = []
+
+    def decide(self, topic: str, choice: str, provider: str, reason: str) -> None:
+        """Keeps a decision for `trainer.explain()`."""
+        self.decisions.append((topic, choice, provider, reason))
+
+    def choose(self, kind: str, wanted: Any, topic: str, reason: str | None = None) -> Choice:
+        """The component that was asked for: by name, component string, mapping or instance; raises what `find` of the registry raises."""
+        components = self.registry.kind(kind)
+        if isinstance(wanted, str | Mapping | ComponentSpec):
+            spec = parse(wanted)
+            return self.of_entry(kind, spec, components.find(spec), topic, reason or f"{topic}={str(spec)!r}")
+        if not isinstance(wanted, components.interface):
+            raise (MisconfigurationException if kind == "profiler" else TypeError)(
+                f"{topic}={wanted!r}: give a name, a component string or a {components.interface.__name__}; installed:"
+                f" {', '.join(components.names()) or 'none'}."
+            )
+        cls, reason = type(wanted), "an instance was given"
+        provider = cls.__module__.partition(".")[0]
+        self.decide(topic, cls.__name__, provider, reason)
+        # A strategy may have been given capabilities of its own.
+        return Choice(topic, kind, cls.__name__, provider, reason, wanted if kind == "strategy" else cls, lambda **_: wanted)
+
+    def of_entry(self, kind: str, spec: ComponentSpec, entry: Entry, topic: str, reason: str) -> Choice:
+        """A registered component, its class imported and its arguments checked."""
+        cls = self.registry.kind(kind).load(entry)
+        given = {**entry.defaults, **spec.kwargs}
+        takes = inspect.signature(cls).parameters
+        # What the engine hands over when it builds the component stands in for itself while the rest is checked.
+        promised = {name: None for name in HANDED_OVER.get(kind, ()) if name in takes and name not in given}
+        check_arguments(f"the {kind} {entry.name!r}", cls, spec.args, {**promised, **given})
+
+        def make(**extra: Any) -> Any:
+            return cls(*spec.args, **{**{name: value for name, value in extra.items() if name in promised}, **given})
+
+        self.decide(topic, entry.name, entry.provider, reason)
+        return Choice(topic, kind, entry.name, entry.provider, reason, cls, make)
+
+    def need(self, kind: str, role: str, topic: str, **search: Any) -> Choice:
+        """The best usable component that stands for a role; raises where there is none."""
+        choice, skipped = self._search(kind, role, topic, **search)
+        if choice is not None:
+            return choice
+        if skipped:
+            raise MisconfigurationException(f"no {topic} can be used: {'; '.join(skipped)}.")
+        known = self.registry.diagnosis.missing(kind, role)
+        message = f"nothing that is installed provides the {topic} ({role}). `pip install lx-standard` installs the standard set."
+        raise NotInstalledError(" ".join([message, *([str(known)] if known else []), *self.registry.diagnosis.hints()])) from known
+
+    def take(self, kind: str, role: str, topic: str, **search: Any) -> Choice | None:
+        """The best usable component that stands for a role, None where there is none; the decisions then say so."""
+        choice, skipped = self._search(kind, role, topic, **search)
+        if choice is None:
+            self.decide(topic, "-", "-", "none is installed" + (f"; passed over: {', '.join(skipped)}" if skipped else ""))
+        return choice
+
+    def _search(
+        self,
+        kind: str,
+        role: str,
+        topic: str,
+        *,
+        why: str = "",
+        usable: Callable[[Any], str] = lambda cls: "",
+        arguments: Mapping[str, Any] = MappingProxyType({}),
+    ) -> tuple[Choice | None, list[str]]:
+        """The best of the components registered for a role to which `usable` does not object, and why better ones were passed over."""
+        skipped: list[str] = []
+        for entry in self.registry.kind(kind).standing_for(role):
+            try:
+                objection = usable(self.registry.kind(kind).load(entry))
+            except ComponentError as error:
+                objection = str(error)
+            if objection:
+                skipped.append(f"{entry.name} ({objection})")
+                continue
+            reason = "; ".join(filter(None, [why, "the best that is installed", f"passed over: {', '.join(skipped)}" if skipped else ""]))
+            return self.of_entry(kind, ComponentSpec(entry.name, entry.provider, (), arguments), entry, topic, reason), skipped
+        return None, skipped

@@ -1,0 +1,270 @@
+"""The quantities of a Trainer: what is accepted, what is refused, and how fast_dev_run and overfit_batches change them."""
+
+import logging
+import math
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from lx.kernel.errors import MisconfigurationException
+from lx.limits import Limits, batch_limit, count, duration, epoch_bounds, num_batches, read_limits
+
+BATCHES = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches")
+
+
+def read(**given: Any) -> Limits:
+    """`read_limits` with the defaults of a Trainer."""
+    defaults: dict[str, Any] = {
+        **dict.fromkeys(BATCHES),
+        "fast_dev_run": False,
+        "overfit_batches": 0.0,
+        "barebones": False,
+        "max_epochs": None,
+        "min_epochs": None,
+        "max_steps": -1,
+        "min_steps": None,
+        "max_time": None,
+        "val_check_interval": None,
+        "check_val_every_n_epoch": 1,
+        "num_sanity_val_steps": None,
+        "log_every_n_steps": None,
+        "accumulate_grad_batches": 1,
+        "reload_dataloaders_every_n_epochs": 0,
+    }
+    return read_limits({**defaults, **given})
+
+
+def test_defaults() -> None:
+    limits = read()
+    assert [getattr(limits, name) for name in BATCHES] == [1.0] * 4
+    assert all(isinstance(getattr(limits, name), float) for name in BATCHES)
+    assert (limits.max_epochs, limits.min_epochs, limits.max_steps, limits.min_steps, limits.max_time) == (None, None, -1, None, None)
+    assert (limits.fast_dev_run, limits.overfit_batches) == (0, 0.0)
+    assert (limits.val_check_interval, limits.val_check_seconds, limits.check_val_every_n_epoch) == (1.0, None, 1)
+    assert (limits.num_sanity_val_steps, limits.log_every_n_steps, limits.accumulate_grad_batches) == (2, 50, 1)
+
+
+# -- batches -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("given", "read_as"), [(0, 0), (1, 1), (7, 7), (0.0, 0.0), (0.25, 0.25), (1.0, 1.0), (2.0, 2), (10.0, 10)])
+@pytest.mark.parametrize("name", BATCHES)
+def test_a_limit_is_a_number_or_a_fraction(name: str, given: float, read_as: float) -> None:
+    value = getattr(read(**{name: given}), name)
+    assert (value, type(value)) == (read_as, type(read_as))
+
+
+@pytest.mark.parametrize("given", [1.5, -1, -0.5, math.nan, math.inf, -math.inf, True, False, "all", None, [1], 1j])
+def test_what_is_no_limit_is_refused_with_its_name(given: Any) -> None:
+    with pytest.raises(MisconfigurationException, match=r"limit_test_batches=.*it must be .* from 0\.0 to 1\.0"):
+        batch_limit("limit_test_batches", given)
+
+
+def test_one_batch_is_told_from_all_batches(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="lx"):
+        read(limit_val_batches=1)
+        assert "limit_val_batches=1 is one batch; write 1.0 for all" in caplog.text
+        caplog.clear()
+        read(limit_val_batches=1.0)
+        assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("limit", "available", "left"),
+    [
+        (3, 10, 3),
+        (30, 10, 10),
+        (0, 10, 0),
+        (3, math.inf, 3),
+        (1.0, 10, 10),
+        (1.0, math.inf, math.inf),
+        (0.0, math.inf, 0),
+        (0.5, 10, 5),
+        (0.29, 10, 2),
+        (0.5, 0, 0),
+        (1, 0, 0),
+    ],
+)
+def test_what_a_limit_leaves(limit: float, available: float, left: float) -> None:
+    assert num_batches("limit_train_batches", limit, available) == left
+
+
+def test_a_fraction_of_a_loader_without_a_length_is_refused() -> None:
+    with pytest.raises(MisconfigurationException, match=r"limit_train_batches=0\.5 is a fraction, and the loader has no length; give a"):
+        num_batches("limit_train_batches", 0.5, math.inf)
+
+
+def test_a_fraction_below_one_batch_is_refused_with_the_least_that_works() -> None:
+    with pytest.raises(MisconfigurationException, match=r"limit_val_batches=0\.1 of 4 batches is less than one batch; give at least 0\.25"):
+        num_batches("limit_val_batches", 0.1, 4)
+    assert num_batches("limit_val_batches", 0.25, 4) == 1
+
+
+# -- counts ------------------------------------------------------------------------------------------------------------------
+
+LEAST = {
+    "max_epochs": -1,
+    "min_epochs": 0,
+    "max_steps": -1,
+    "min_steps": 0,
+    "check_val_every_n_epoch": 1,
+    "num_sanity_val_steps": -1,
+    "log_every_n_steps": 0,
+    "accumulate_grad_batches": 1,
+    "reload_dataloaders_every_n_epochs": 0,
+}
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_counts_have_a_least_value(name: str) -> None:
+    accepted = getattr(read(**{name: LEAST[name]}), name)
+    assert accepted == (math.inf if name == "num_sanity_val_steps" else LEAST[name])
+    with pytest.raises(MisconfigurationException, match=rf"{name}={LEAST[name] - 1}: it must be {LEAST[name]} or more"):
+        read(**{name: LEAST[name] - 1})
+
+
+@pytest.mark.parametrize("given", [1.5, "3", True, [1]])
+@pytest.mark.parametrize("name", LEAST)
+def test_counts_are_integers(name: str, given: Any) -> None:
+    with pytest.raises(MisconfigurationException, match=rf"{name}=.*: it must be an integer"):
+        read(**{name: given})
+
+
+@pytest.mark.parametrize("name", ["max_epochs", "min_epochs", "min_steps", "check_val_every_n_epoch"])
+def test_counts_that_may_be_none(name: str) -> None:
+    assert getattr(read(**{name: None}), name) is None
+
+
+def test_max_steps_has_no_none_and_says_how_to_have_no_bound() -> None:
+    with pytest.raises(TypeError, match=r"max_steps=None: it must be an integer\. Use -1 for no bound"):
+        read(max_steps=None)
+
+
+def test_count_gives_the_value_back() -> None:
+    assert count("anything", 3) == 3
+    assert count("anything", None, optional=True) is None
+
+
+# -- durations and intervals ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        ("00:00:00:30", 30),
+        ("01:02:03:04", 93784),
+        (" 00:00:01:00 ", 60),
+        ("100:00:00:00", 8640000),
+        (timedelta(minutes=2), 120),
+        ({"minutes": 90}, 5400),
+        ({"days": 1, "seconds": 1}, 86401),
+    ],
+)
+def test_durations(given: Any, seconds: int) -> None:
+    assert duration("max_time", given).total_seconds() == seconds
+    limits = read(max_time=given, val_check_interval=given)
+    assert limits.max_time == timedelta(seconds=seconds)
+    assert limits.val_check_seconds == seconds
+
+
+@pytest.mark.parametrize("given", ["1:2:3", "00:24:00:00", "00:00:60:00", "00:00:00:60", "", "an hour", 5, {"hour": 1}, {"hours": "x"}, []])
+@pytest.mark.parametrize("name", ["max_time", "val_check_interval"])
+def test_malformed_durations(name: str, given: Any) -> None:
+    if name == "val_check_interval" and not isinstance(given, str | dict):
+        pytest.skip("a number is an interval in batches") if given == 5 else None
+    with pytest.raises(MisconfigurationException, match=rf"{name}="):
+        read(**{name: given})
+
+
+def test_a_time_between_validations_is_longer_than_nothing() -> None:
+    with pytest.raises(MisconfigurationException, match=r"val_check_interval=.*longer than nothing"):
+        read(val_check_interval="00:00:00:00")
+
+
+@pytest.mark.parametrize(("given", "read_as"), [(None, 1.0), (0.25, 0.25), (1.0, 1.0), (1, 1), (100, 100), (4.0, 4)])
+def test_intervals(given: Any, read_as: float) -> None:
+    interval = read(val_check_interval=given).val_check_interval
+    assert (interval, type(interval)) == (read_as, type(read_as))
+
+
+@pytest.mark.parametrize("given", [1.5, -1, -0.5, True, math.nan, 0])
+def test_intervals_out_of_range(given: Any) -> None:
+    with pytest.raises(MisconfigurationException, match="val_check_interval="):
+        read(val_check_interval=given)
+
+
+def test_a_fraction_of_an_epoch_cannot_count_across_epochs() -> None:
+    with pytest.raises(
+        MisconfigurationException, match=r"val_check_interval=0\.5 .* check_val_every_n_epoch=None .* give a number of batches"
+    ):
+        read(val_check_interval=0.5, check_val_every_n_epoch=None)
+    assert read(val_check_interval=3, check_val_every_n_epoch=None).val_check_interval == 3
+    assert read(check_val_every_n_epoch=None).val_check_interval == 1.0  # the default is tolerated
+    assert read(val_check_interval="00:00:01:00", check_val_every_n_epoch=None).val_check_seconds == 60
+
+
+# -- what overrules ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("given", "batches"), [(True, 1), (1, 1), (3, 3)])
+def test_fast_dev_run_overrules_what_was_given(given: Any, batches: int) -> None:
+    limits = read(
+        fast_dev_run=given,
+        max_epochs=9,
+        max_steps=99,
+        limit_train_batches=0.5,
+        limit_predict_batches=9,
+        num_sanity_val_steps=7,
+        val_check_interval=0.1,
+        check_val_every_n_epoch=5,
+    )
+    assert [getattr(limits, name) for name in BATCHES] == [batches] * 4
+    assert (limits.fast_dev_run, limits.max_steps, limits.max_epochs, limits.num_sanity_val_steps) == (batches, batches, 1, 0)
+    assert (limits.val_check_interval, limits.check_val_every_n_epoch) == (1.0, 1)
+
+
+@pytest.mark.parametrize("given", [False, 0])
+def test_no_fast_dev_run(given: Any) -> None:
+    assert read(fast_dev_run=given, max_epochs=9).max_epochs == 9
+
+
+@pytest.mark.parametrize("given", [-1, 1.5, "yes", None])
+def test_what_is_no_fast_dev_run(given: Any) -> None:
+    with pytest.raises(MisconfigurationException, match=r"fast_dev_run=.*True, False or a number of batches"):
+        read(fast_dev_run=given)
+
+
+@pytest.mark.parametrize(("given", "read_as"), [(2, 2), (0.5, 0.5), (1, 1), (3.0, 3)])
+def test_overfitting_limits_training_and_validation(given: float, read_as: float) -> None:
+    limits = read(overfit_batches=given, limit_train_batches=9, limit_val_batches=9, limit_test_batches=9)
+    assert (limits.overfit_batches, limits.limit_train_batches, limits.limit_val_batches) == (read_as, read_as, read_as)
+    assert limits.limit_test_batches == 9
+
+
+def test_barebones_neither_checks_sanity_nor_flushes() -> None:
+    limits = read(barebones=True)
+    assert (limits.num_sanity_val_steps, limits.log_every_n_steps) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "timer", "bounds"),
+    [
+        ({"max_epochs": 3}, False, (3, 0)),
+        ({"max_epochs": 0}, False, (0, 0)),
+        ({"max_epochs": -1}, False, (-1, 0)),
+        ({"max_steps": 5}, False, (-1, 0)),
+        ({"max_steps": 5, "max_epochs": 2}, False, (2, 0)),
+        ({}, True, (-1, 0)),
+        ({"max_epochs": 3, "min_epochs": 2}, False, (3, 2)),
+        ({"max_epochs": 3, "min_steps": 9}, False, (3, 1)),
+        ({"max_epochs": 3, "min_steps": 9, "min_epochs": 0}, False, (3, 0)),
+    ],
+)
+def test_epoch_bounds(given: dict[str, Any], timer: bool, bounds: tuple[int, int]) -> None:
+    assert epoch_bounds(read(**given), timer) == bounds
+
+
+def test_a_run_that_nothing_bounds_ends_after_1000_epochs() -> None:
+    with pytest.warns(UserWarning, match="max_epochs was not given.*1000 epochs.*max_epochs=-1 never ends"):
+        assert epoch_bounds(read(), False) == (1000, 0)
