@@ -181,6 +181,15 @@ def compile_fan(
 ) -> Callable[..., Any]:
     """One function for all listeners of an event. The site is put back afterwards, since events happen inside of steps."""
 
+    def fan_callbacks(*args: Any) -> None:
+        outer, log.site = log.site, site
+        for listener in before:
+            listener(trainer, module, *args)
+        log.site = outer
+
+    if hook is None and not after:
+        return fan_callbacks
+
     def fan(*args: Any) -> Any:
         outer, log.site = log.site, site
         for listener in before:

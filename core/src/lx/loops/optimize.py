@@ -110,11 +110,11 @@ class AutomaticOptimization:
             return lambda optimizer: self._module.clip_gradients(optimizer, value, algorithm)
         return None
 
-    def _find_bare_step(self) -> Callable[[], Any] | None:
+    def _find_bare_step(self) -> Callable[[], Any]:
         """The step without a closure: the optimizer's own, unless the precision has another."""
         optimizer, precision = self._optimizer, self._precision
         if optimizer is None:
-            return None
+            return lambda: None
         neutral = type(precision).optimizer_step is Precision.optimizer_step
         return optimizer.step if neutral else lambda: precision.optimizer_step(optimizer)
 
@@ -168,25 +168,25 @@ class AutomaticOptimization:
             self.forward_backward(batch, batch_idx)
             self._take_step()
         else:
-            self._evaluations.step((batch, batch_idx))
-            self._end_window()
+            self._take_evaluated_step(self._evaluations, (batch, batch_idx))
 
     def finish(self) -> None:
         """Closes a window that the end of the epoch has cut short, with the batches that it holds."""
         if self._evaluations is None:
             self._take_step()
         else:
-            self._evaluations.step(None)
-            self._end_window()
+            self._take_evaluated_step(self._evaluations, None)
 
     def _take_step(self) -> None:
-        if self.contributed and self._bare_step is not None:
+        if self.contributed:
             if self._closes_with_care or self.contributed != self.divisor:
                 self._close_window(self._optimizer)
             self._bare_step()
-        self._end_window()
+            self._progress.steps += 1
+        self.held = self.contributed = 0
 
-    def _end_window(self) -> None:
+    def _take_evaluated_step(self, evaluations: Evaluations, closing: tuple[Any, int] | None) -> None:
+        evaluations.step(closing)
         self._progress.steps += self.contributed > 0
         self.held = self.contributed = 0
 
@@ -236,6 +236,8 @@ class AutomaticOptimization:
 
     def _close_window(self, optimizer: Any) -> None:
         """What comes between backward and the step: exact scale, true gradients, hooks, clipping."""
+        if optimizer is None:
+            return
         if self.contributed != self.divisor and not self._accumulates_itself:
             rescale_gradients(optimizer, self.divisor / self.contributed)
         if self._unscale is not None:
@@ -273,7 +275,7 @@ class AutomaticOptimization:
         if self.loss is None:
             return {}
         outputs = {"loss": self.loss.detach()}
-        if isinstance(self._output, Mapping):
+        if type(self._output) is not Tensor and isinstance(self._output, Mapping):
             outputs |= {name: map_tensors(Tensor.detach, value) for name, value in self._output.items() if name != "loss"}
         return outputs
 

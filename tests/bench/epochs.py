@@ -1,0 +1,108 @@
+"""Epochs of one and the same training, by a plain loop of PyTorch and by a framework, each timed by the CPU clock of its thread."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+STEPS = 400
+
+MODES: dict[str, dict[str, Any]] = {
+    "barebones": {"barebones": True},
+    "plain": {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False},
+    "default": {"enable_progress_bar": False, "enable_model_summary": False},
+}
+"""Arguments of a Trainer: with nothing at all, without logger and checkpoints, and with both as a user gets them."""
+
+LOGGED: dict[str, dict[str, Any] | None] = {"none": None, "step": {}, "epoch": {"on_step": True, "on_epoch": True}}
+"""Arguments of the one `self.log` in a step; None for a step that logs nothing."""
+
+
+class Ready:
+    """Batches that lie there ready: loading them costs nothing on either side."""
+
+    def __init__(self, steps: int = STEPS, rows: int = 16, features: int = 32) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.batches = [(torch.randn(rows, features, generator=generator), torch.randn(rows, 1, generator=generator)) for _ in range(steps)]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(self.batches)
+
+
+def perceptron() -> nn.Module:
+    """A model so small that what surrounds it shows."""
+    return nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 1))
+
+
+def digits() -> DataLoader[Any]:
+    """The 1,797 scanned digits, 32 to a batch, through an ordinary loader."""
+    found = load_digits()
+    images = torch.tensor(found.images, dtype=torch.float32).unsqueeze(1) / 16
+    return DataLoader(TensorDataset(images, torch.tensor(found.target)), batch_size=32, shuffle=True)
+
+
+def convolutional() -> nn.Module:
+    """A model for the digits."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.Flatten(),
+        nn.Linear(512, 10),
+    )  # fmt: skip
+
+
+def plain_epoch(loader: Any, network: Callable[[], nn.Module], loss_of: Callable[..., Tensor]) -> float:
+    """Seconds of an epoch written by hand."""
+    model = network().train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    start = time.thread_time()
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss = loss_of(model(x), y)
+        loss.backward()
+        optimizer.step()
+    return time.thread_time() - start
+
+
+def framework_epoch(
+    api: Any, loader: Any, network: Callable[[], nn.Module], loss_of: Callable[..., Tensor], log: str, **options: Any
+) -> float:
+    """Seconds of the same epoch in a Trainer of `api`, from the first hook of the epoch to the last of the module."""
+    logged = LOGGED[log]
+
+    class Model(api.LightningModule):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network()
+            self.start = self.seconds = 0.0
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            x, y = batch
+            loss = loss_of(self.network(x), y)
+            if logged is not None:
+                self.log("loss", loss, **logged)
+            return loss
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=1e-3)
+
+        def on_train_epoch_start(self) -> None:
+            self.start = time.thread_time()
+
+        def on_train_epoch_end(self) -> None:
+            self.seconds = time.thread_time() - self.start
+
+    model = Model()
+    api.Trainer(accelerator="cpu", devices=1, max_epochs=1, **options).fit(model, loader)
+    return model.seconds
+
+
+def callbacks(api: Any, count: int, event: str) -> list[Any]:
+    """`count` callbacks, of a class each, that do nothing at an event."""
+    made = [type(f"Idle{number}", (api.Callback,), {event: lambda self, *event: None}) for number in range(count)]
+    return [cls() for cls in made]
