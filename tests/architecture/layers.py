@@ -7,6 +7,7 @@ LAYERS = (
     {"lx.kernel"},
     # Small parts that know torch, and nothing of lx but the kernel and each other.
     {
+        "lx.arguments",
         "lx.batch",
         "lx.clipping",
         "lx.data.samplers",
@@ -37,6 +38,7 @@ LAYERS = (
         "lx.module",
         "lx.module_loading",
         "lx.optimizers",
+        "lx.unfinished",
     },
     {"lx.loops"},
     {"lx.run", "lx.run_view", "lx.trainer", "lx.verify"},

@@ -6,8 +6,8 @@ from types import MappingProxyType
 from typing import Any
 
 from lx.kernel import ComponentSpec, Entry, Registry, parse
-from lx.kernel.errors import ComponentError, MisconfigurationException, NotInstalledError
-from lx.kernel.registry import check_arguments
+from lx.kernel.errors import ComponentError, ComponentStringError, ComponentTypeError, MisconfigurationException, NotInstalledError
+from lx.kernel.registry import KindRegistry, check_arguments
 from lx.resolution import Choice
 
 HANDED_OVER = {"logger": ("save_dir", "root_dir"), "launcher": ("environment", "num_processes", "num_nodes")}
@@ -25,16 +25,21 @@ class Chooser:
         """Keeps a decision for `trainer.explain()`."""
         self.decisions.append((topic, choice, provider, reason))
 
-    def choose(self, kind: str, wanted: Any, topic: str, reason: str | None = None) -> Choice:
-        """The component that was asked for: by name, component string, mapping or instance; raises what `find` of the registry raises."""
+    def choose(self, kind: str, wanted: Any, topic: str, reason: str | None = None, argument: str | None = None) -> Choice:
+        """The component that was asked for: by name, component string, mapping or instance; raises what `find` of the registry raises,
+        and `ComponentTypeError` for what is none of these. `argument` is what messages call it, if not by its topic."""
         components = self.registry.kind(kind)
         if isinstance(wanted, str | Mapping | ComponentSpec):
-            spec = parse(wanted)
+            try:
+                spec = parse(wanted)
+            except ComponentStringError as error:
+                names = "" if isinstance(wanted, str) and "(" in wanted else f" {_installed(components)}"
+                raise ComponentStringError(f"{argument or topic}: {error}{names}") from None
             return self.of_entry(kind, spec, components.find(spec), topic, reason or f"{topic}={str(spec)!r}")
         if not isinstance(wanted, components.interface):
-            raise (MisconfigurationException if kind == "profiler" else TypeError)(
-                f"{topic}={wanted!r}: give a name, a component string or a {components.interface.__name__}; installed:"
-                f" {', '.join(components.names()) or 'none'}."
+            raise ComponentTypeError(
+                f"{argument or topic}: {wanted!r} is no name, component string or mapping, and no {components.interface.__name__} object."
+                f"{_why_none(wanted, components.interface)} {_installed(components)}"
             )
         cls, reason = type(wanted), "an instance was given"
         provider = cls.__module__.partition(".")[0]
@@ -98,3 +103,19 @@ class Chooser:
             reason = "; ".join(filter(None, [why, "the best that is installed", f"passed over: {', '.join(skipped)}" if skipped else ""]))
             return self.of_entry(kind, ComponentSpec(entry.name, entry.provider, (), arguments), entry, topic, reason), skipped
         return None, skipped
+
+
+def _installed(components: KindRegistry) -> str:
+    return f"Installed: {', '.join(components.names()) or 'none'}."
+
+
+def _why_none(wanted: Any, interface: type[Any]) -> str:
+    """What may have been meant by an object that is no component."""
+    if isinstance(wanted, type) and issubclass(wanted, interface):
+        return f" Did you mean {wanted.__name__}(...)?"
+    if isinstance(wanted, list | tuple):
+        return " Give one, not a collection."
+    cls = wanted if isinstance(wanted, type) else type(wanted)
+    if any(base.__name__ == interface.__name__ for base in cls.__mro__):
+        return f" {cls.__name__} comes from {cls.__module__}, which is another library; lx needs its own."
+    return ""

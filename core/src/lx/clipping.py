@@ -2,16 +2,19 @@
 
 from typing import Any
 
-from lx.kernel.errors import MisconfigurationException
+from lx.kernel.errors import ArgumentTypeError, MisconfigurationException
 
 Clipping = tuple[int | float | None, str | None]
 """A bound, None or 0 for no clipping, and `"norm"` (also None) or `"value"`."""
 
 
 def read_clipping(value: Any, algorithm: Any) -> Clipping:
-    """Both, checked; raises `TypeError` for a bound that is no number, `MisconfigurationException` for another algorithm."""
+    """Both, checked; raises `MisconfigurationException` for a bound below 0 and for another algorithm, and for a bound that is no number
+    one that is a `TypeError`, too."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise TypeError(f"gradient_clip_val={value!r}: it must be a number.")
+        raise ArgumentTypeError(f"gradient_clip_val={value!r}: it must be a number, 0 or more, or None (0 and None: no clipping).")
+    if value is not None and not value >= 0:  # nor NaN
+        raise MisconfigurationException(f"gradient_clip_val={value!r}: it must be 0 or more; a bound below 0 would turn gradients round.")
     if algorithm is not None and str(algorithm).lower() not in ("norm", "value"):
         raise MisconfigurationException(f"gradient_clip_algorithm={algorithm!r}: it must be 'norm' or 'value'.")
     return value, None if algorithm is None else str(algorithm).lower()

@@ -1,11 +1,51 @@
-"""The flags of torch that hold for the whole process."""
+"""The arguments of a Trainer that are plain switches or paths, and the flags of torch that hold for the whole process."""
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
-from lx.kernel.errors import MisconfigurationException
+from lx.kernel.errors import ArgumentTypeError, MisconfigurationException
 from lx.rank_zero import rank_zero_warn
+
+SWITCHES = (
+    "enable_checkpointing",
+    "enable_progress_bar",
+    "enable_model_summary",
+    "benchmark",
+    "inference_mode",
+    "use_distributed_sampler",
+    "detect_anomaly",
+    "barebones",
+    "sync_batchnorm",
+    "enable_autolog_hparams",
+)
+"""The arguments of a Trainer that are on or off."""
+
+OPTIONAL_SWITCHES = SWITCHES[:4]
+
+CHOSEN_BY_CALLBACKS = SWITCHES[:3]
+"""Those that stand for a callback, which users like to name there."""
+
+
+def check_switches(given: Mapping[str, Any]) -> None:
+    """Raises `ArgumentTypeError` for one among the Trainer's arguments that is neither on nor off: a string such as "no" would be on."""
+    for name in SWITCHES:
+        value, optional = given[name], name in OPTIONAL_SWITCHES
+        if value not in ((0, 1, None) if optional else (0, 1)):
+            hint = " To choose which one, name it in callbacks." if name in CHOSEN_BY_CALLBACKS else ""
+            raise ArgumentTypeError(f"{name}={value!r}: it must be True{', False or None' if optional else ' or False'}.{hint}")
+
+
+def read_folder(default_root_dir: Any) -> str:
+    """The absolute path of `default_root_dir`, the current folder for None, a URL as it is; raises `ArgumentTypeError` for no path."""
+    if default_root_dir is None:
+        return os.getcwd()
+    if not isinstance(default_root_dir, str | os.PathLike):
+        raise ArgumentTypeError(f"default_root_dir={default_root_dir!r}: it must be a path, as a string or a Path, or None.")
+    folder = os.fspath(default_root_dir)
+    return folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
 
 
 def check_deterministic(deterministic: bool | str | None) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any
 
-from lx.kernel.errors import MisconfigurationException
+from lx.kernel.errors import ArgumentTypeError, MisconfigurationException
 from lx.rank_zero import rank_zero_info, rank_zero_warn
 
 
@@ -50,11 +50,11 @@ BATCH_LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches"
 def read_limits(given: Mapping[str, Any]) -> Limits:
     """Checks the quantities among `given`, the Trainer's arguments by name, and returns them as they will be used.
 
-    Raises `MisconfigurationException`, or `TypeError` for None where a number is needed.
+    Raises `MisconfigurationException`, which is a `TypeError`, too, for what is no number where one is needed.
     """
     barebones = given["barebones"]
     if given["max_steps"] is None:
-        raise TypeError("max_steps=None: it must be an integer. Use -1 for no bound.")
+        raise ArgumentTypeError("max_steps=None: it must be an integer. Use -1 for no bound.")
     told = {
         **{quantity.name: given[quantity.name] for quantity in fields(Limits)},
         "fast_dev_run": _fast_dev_run(given["fast_dev_run"]),
@@ -94,17 +94,29 @@ def count(name: str, value: Any, least: int = 0, optional: bool = False) -> Any:
     if value is None or isinstance(value, bool) or not isinstance(value, int):
         wanted = "an integer or None" if optional else "an integer"
         hint = " Use -1 for no bound." if least == -1 else ""
-        raise MisconfigurationException(f"{name}={value!r}: it must be {wanted}.{hint}")
+        raise ArgumentTypeError(f"{name}={value!r}: it must be {wanted}.{_as_integer(name, value)}{hint}")
     if value < least:
         raise MisconfigurationException(f"{name}={value!r}: it must be {least} or more{' (-1: no bound)' if least == -1 else ''}.")
     return value
+
+
+def _as_integer(name: str, value: Any) -> str:
+    """How a number that was written otherwise is written as an integer."""
+    if isinstance(value, float) and value.is_integer():
+        return f" Write {name}={int(value)}."
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]+", value.strip()):
+        return f" Write {name}={int(value)}, without quotes."
+    if isinstance(value, Mapping) and name == "accumulate_grad_batches":
+        return " For a number that changes pass a function from the number of steps taken to it."
+    return ""
 
 
 def _fast_dev_run(value: int | bool) -> int:
     if value is True:
         return 1
     if not isinstance(value, int) or value < 0:
-        raise MisconfigurationException(f"fast_dev_run={value!r}: it must be True, False or a number of batches, 0 or more.")
+        kind = MisconfigurationException if isinstance(value, int) else ArgumentTypeError
+        raise kind(f"fast_dev_run={value!r}: it must be True, False or a number of batches, 0 or more.")
     return int(value)
 
 
@@ -114,7 +126,9 @@ def batch_limit(name: str, value: Any) -> int | float:
     >>> batch_limit("limit_val_batches", 2.0), batch_limit("limit_val_batches", 0.5)
     (2, 0.5)
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ArgumentTypeError(f"{name}={value!r}: it must be a number of batches (int) or a fraction (float from 0.0 to 1.0).")
+    if not math.isfinite(value):
         raise MisconfigurationException(f"{name}={value!r}: it must be a number of batches (int) or a fraction (float from 0.0 to 1.0).")
     if value < 0 or (value > 1 and value != int(value)):
         raise MisconfigurationException(f"{name}={value!r}: it must be an int of 0 or more, or a float from 0.0 to 1.0.")
@@ -151,6 +165,8 @@ def duration(name: str, value: Any) -> timedelta:
     >>> duration("max_time", "00:01:30:00") == duration("max_time", {"minutes": 90})
     True
     """
+    if isinstance(value, timedelta):
+        return _not_negative(name, value)
     if isinstance(value, str):
         match = re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", value.strip())
         if match and int(match[2]) < 24 and int(match[3]) < 60 and int(match[4]) < 60:
@@ -158,15 +174,19 @@ def duration(name: str, value: Any) -> timedelta:
             return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
     elif isinstance(value, Mapping):
         try:
-            return timedelta(**value)
+            return _not_negative(name, timedelta(**value))
         except TypeError:
             pass
-    elif isinstance(value, timedelta):
-        return value
-    raise MisconfigurationException(
+    raise (MisconfigurationException if isinstance(value, str) else ArgumentTypeError)(
         f"{name}={value!r}: a duration is a string 'DD:HH:MM:SS' (such as '00:01:30:00'), a timedelta, or a mapping such as {{'minutes':"
         " 90}."
     )
+
+
+def _not_negative(name: str, value: timedelta) -> timedelta:
+    if value < timedelta(0):
+        raise MisconfigurationException(f"{name}={value!r}: a duration cannot be negative.")
+    return value
 
 
 def _interval(value: Any, every_n_epoch: int | None) -> int | float | timedelta:

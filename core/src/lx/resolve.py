@@ -4,11 +4,12 @@ Nothing is constructed here. An error is raised before anything was built, and `
 """
 
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from lx.choose import Chooser
 from lx.kernel import ComponentSpec, Entry, Registry, normalise, parse
-from lx.kernel.errors import ComponentError, MisconfigurationException
+from lx.kernel.errors import ComponentError, ComponentTypeError, MisconfigurationException, NotInstalledError
 from lx.kernel.known import COMPONENTS
 from lx.rank_zero import rank_zero_warn
 from lx.resolution import Choice, Request, Resolution
@@ -49,7 +50,7 @@ class _Resolver:
             resolution.loggers = self._loggers()
             resolution.callbacks = self._callbacks()
         else:
-            resolution.loggers = [self.chooser.choose("logger", spec, "logger") for spec in _listed(self.request.logger)]
+            resolution.loggers = self._each("logger", "loggers", self.request.logger)
         self._check_combination(resolution)
         resolution.decisions = self.chooser.decisions
         return resolution
@@ -59,36 +60,54 @@ class _Resolver:
     def _sort_plugins(self) -> dict[str, Choice]:
         kinds = ("precision", "checkpoint_io", "environment", "layer_sync")
         found: dict[str, Choice] = {}
-        for given in _listed(self.request.plugins):
+        for given in _listed(self.request.plugins, *(self.registry.kind(kind).interface for kind in kinds)):
             if isinstance(given, str | Mapping):
                 kind = next((kind for kind in kinds if parse(given).name in self.registry.kind(kind)), None)
             else:
                 kind = next((kind for kind in kinds if isinstance(given, self.registry.kind(kind).interface)), None)
             if kind is None:
-                raise MisconfigurationException(
-                    f"plugins: {given!r} is none of {', '.join(kinds)}; pass an instance or a registered name of one."
-                )
+                raise ComponentTypeError(self._no_plugin(given, kinds))
             if kind in found:
                 raise MisconfigurationException(f"plugins: {given!r} is the second {kind}; pass at most one of a kind.")
-            found[kind] = self.chooser.choose(kind, given, kind, "given in plugins")
+            found[kind] = self.chooser.choose(kind, given, kind, "given in plugins", "plugins")
         return found
+
+    def _no_plugin(self, given: Any, kinds: tuple[str, ...]) -> str:
+        interfaces = [self.registry.kind(kind).interface for kind in kinds]
+        if isinstance(given, str | Mapping):
+            near = get_close_matches(parse(given).name, [name for kind in kinds for name in self.registry.kind(kind).names()], n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+        else:
+            called = isinstance(given, type) and issubclass(given, tuple(interfaces))
+            hint = f" Did you mean {given.__name__}(...)?" if called else ""
+        offers = "; ".join(f"{kind}: {', '.join(self.registry.kind(kind).names()) or 'none'}" for kind in kinds)
+        names = ", ".join(interface.__name__ for interface in interfaces)
+        return f"plugins: {given!r} is no registered name, and no object of {names}.{hint} Installed: {offers}."
+
+    def _each(self, kind: str, argument: str, given: Any) -> list[Choice]:
+        """The choices for an argument that takes one component or several."""
+        return [self.chooser.choose(kind, one, kind, None, argument) for one in _listed(given, self.registry.kind(kind).interface)]
 
     def _accelerator(self) -> Choice:
         wanted = self.request.accelerator
         if isinstance(wanted, str) and wanted.strip().lower() in ("auto", "gpu"):
             role = wanted.strip().lower()
-            return self.chooser.need(
-                "accelerator", role, "accelerator", usable=lambda cls: "" if cls.is_available() else "no such device here"
-            )
+            try:
+                return self.chooser.need(
+                    "accelerator", role, "accelerator", usable=lambda cls: "" if cls.is_available() else "no such device here"
+                )
+            except NotInstalledError:
+                raise
+            except MisconfigurationException as error:
+                raise MisconfigurationException(f"accelerator={wanted!r}: {error} {self._available()}") from None
         choice = self.chooser.choose("accelerator", wanted, "accelerator")
         if not choice.cls.is_available():
             raise MisconfigurationException(
-                f"accelerator={wanted!r}: this machine has no such device that torch can use. Available:"
-                f" {', '.join(self._available()) or 'none'}."
+                f"accelerator={wanted!r}: this machine has no such device that torch can use. {self._available()}"
             )
         return choice
 
-    def _available(self) -> list[str]:
+    def _available(self) -> str:
         names = []
         for entry in self.registry.accelerator.entries():
             try:
@@ -96,13 +115,13 @@ class _Resolver:
                     names.append(entry.name)
             except ComponentError:
                 continue
-        return names
+        return f"Choose one of those that can be used here ({', '.join(names) or 'none'}), or 'auto' for the best of them."
 
     def _devices(self, accelerator: Choice) -> list[int]:
-        wanted, cls = self.request.devices, accelerator.cls
-        if not isinstance(self.request.num_nodes, int) or self.request.num_nodes < 1:
-            raise ValueError(f"num_nodes={self.request.num_nodes!r}: it must be an integer, 1 or more.")
-        if wanted is None or wanted in (0, "0") or wanted == []:
+        wanted, nodes, cls = self.request.devices, self.request.num_nodes, accelerator.cls
+        if isinstance(nodes, bool) or not isinstance(nodes, int) or nodes < 1:
+            raise ValueError(f"num_nodes={nodes!r}: it must be an integer, 1 or more.")
+        if isinstance(wanted, int | str | list | tuple) and (wanted in (0, "0") or not wanted):
             raise MisconfigurationException(
                 f"devices={wanted!r}: a run needs at least one device; give a number, a list of indices or 'auto'."
             )
@@ -222,11 +241,11 @@ class _Resolver:
         if wanted is None or wanted is True:
             choice = (self.chooser.take if wanted is None else self.chooser.need)("logger", "default", "logger")
             return [choice] if choice else []
-        return [self.chooser.choose("logger", spec, "logger") for spec in _listed(wanted)]
+        return self._each("logger", "logger", wanted)
 
     def _callbacks(self) -> list[Choice]:
         request = self.request
-        chosen = [self.chooser.choose("callback", spec, "callback") for spec in _listed(request.callbacks)]
+        chosen = self._each("callback", "callbacks", request.callbacks)
         taken: set[str] = set().union(*(choice.cls.roles for choice in chosen))
         bars = [choice.name for choice in chosen if "progress-bar" in choice.cls.roles]
         if len(bars) > 1:
@@ -270,8 +289,9 @@ class _Resolver:
             )
 
 
-def _listed(value: Any) -> Iterable[Any]:
-    """None as nothing, one component as a list of one."""
+def _listed(value: Any, *interfaces: type[Any]) -> list[Any]:
+    """None as nothing, one component as a list of one; any other iterable holds components."""
     if value is None or value is False:
         return []
-    return list(value) if isinstance(value, list | tuple | set) else [value]
+    one = isinstance(value, (str, Mapping, type, *interfaces)) or not isinstance(value, Iterable)
+    return [value] if one else list(value)

@@ -1,6 +1,5 @@
 """The Trainer: the arguments of a run, its four entry points, and what is known while it runs."""
 
-import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -8,12 +7,13 @@ from typing import Any
 
 import torch
 
+from lx.arguments import passed_by_name
 from lx.checkpoint import dump
 from lx.checkpoint_search import ResumePath
 from lx.clipping import agreed, read_clipping
 from lx.dispatch import Dispatch, order_callbacks, require_distinct_states
 from lx.fabric import Fabric
-from lx.flags import check_deterministic, set_flags
+from lx.flags import check_deterministic, check_switches, read_folder, set_flags
 from lx.interfaces.callback import Callback
 from lx.interfaces.logger import Logger
 from lx.kernel import PluginManager, default_manager
@@ -56,6 +56,7 @@ class Trainer(RunView):
     1
     """
 
+    @passed_by_name
     def __init__(
         self,
         *,
@@ -110,6 +111,7 @@ class Trainer(RunView):
         the process's plugin manager.
         """
         given = dict(locals())  # the arguments by name; each of them goes on to where it is read
+        check_switches(given)
         if barebones:
             refuse_with_barebones(given)
         if model_registry is not None:
@@ -117,9 +119,7 @@ class Trainer(RunView):
         self.limits: Limits = read_limits(given)
         self.gradient_clip_val, self.gradient_clip_algorithm = read_clipping(gradient_clip_val, gradient_clip_algorithm)
         check_deterministic(deterministic)
-        self.default_root_dir = (
-            os.path.abspath(os.path.expanduser(os.fspath(default_root_dir))) if default_root_dir is not None else os.getcwd()
-        )
+        self.default_root_dir = read_folder(default_root_dir)
         self.barebones = barebones
         self.manager = manager or default_manager()
         developing = bool(self.limits.fast_dev_run)

@@ -69,7 +69,8 @@ def parse(spec: "str | Mapping[str, Any] | ComponentSpec") -> ComponentSpec:
 
 def _from_mapping(spec: Mapping[str, Any]) -> ComponentSpec:
     if len(spec) != 1:
-        raise ComponentStringError(f"{dict(spec)!r} must have one key, the component's name. Write it as {FORMS}.")
+        several = " Several components are given as a list of such mappings." if len(spec) > 1 else ""
+        raise ComponentStringError(f"{dict(spec)!r} must have one key, the component's name.{several} Write it as {FORMS}.")
     ((name, arguments),) = spec.items()
     if arguments is not None and not (isinstance(arguments, Mapping) and all(isinstance(key, str) for key in arguments)):
         raise ComponentStringError(

@@ -13,6 +13,10 @@ class MisconfigurationException(LxError):
     """The program asks for something that cannot be, or for two things that exclude each other."""
 
 
+class ArgumentTypeError(MisconfigurationException, TypeError):
+    """An argument has a type that it cannot have, such as a string for a number."""
+
+
 class ComponentError(MisconfigurationException):
     """A component that was named could not be provided."""
 
@@ -53,6 +57,10 @@ class ComponentArgumentError(ComponentError, TypeError):
     """An argument in a component string does not fit the component's constructor."""
 
 
+class ComponentTypeError(ComponentError, TypeError, ValueError):
+    """What was given for a component is no name, and no instance of its kind."""
+
+
 class CheckpointError(LxError):
     """A checkpoint cannot be used."""
 
@@ -65,13 +73,17 @@ class CheckpointCorruptError(CheckpointError, RuntimeError):
     """The file exists, and is truncated, damaged, or no checkpoint at all."""
 
 
+class CheckpointDirectoryError(CheckpointCorruptError, IsADirectoryError):
+    """The path that was named is a directory, and the checkpoint I/O reads files."""
+
+
 class CheckpointKeyError(CheckpointError, KeyError):
     """The checkpoint lacks a part that the request needs, such as optimizer states."""
 
     __str__ = Exception.__str__  # KeyError prints the repr of its argument, which makes a paragraph unreadable
 
 
-class CheckpointMismatchError(CheckpointError, RuntimeError):
+class CheckpointMismatchError(CheckpointError, RuntimeError, ValueError):
     """The checkpoint is whole, and does not fit the model or its optimizers."""
 
 

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from types import MappingProxyType
 from typing import Any
 
@@ -340,12 +340,18 @@ def check_arguments(what: str, cls: Callable[..., Any], args: tuple[Any, ...], k
 
 def _none(what: str, name: str, offers: Mapping[str, str], hints: list[str]) -> UnknownComponentError:
     """The exception for a name that is not among `offers`, which hold the name to tell for each spelling."""
-    near = get_close_matches(name, offers, n=1)
     parts = [f"there is no {what}."]
+    # Names that are about as near as the nearest: 'fp16' is not far from 'bf16', and may mean another one.
+    near = get_close_matches(name, offers, n=3)
+    near = [spelling for spelling in near if _likeness(name, spelling) > _likeness(name, near[0]) - 0.1]
     if near:
-        parts.append(f"Did you mean {offers[near[0]]!r}?")
+        parts.append(f"Did you mean {' or '.join(dict.fromkeys(repr(offers[spelling]) for spelling in near))}?")
     parts.append(f"Installed: {', '.join(sorted(set(offers.values()))) or 'none'}.")
     return UnknownComponentError(" ".join([*parts, *hints]))
+
+
+def _likeness(one: str, other: str) -> float:
+    return SequenceMatcher(None, one, other).ratio()
 
 
 def _place(target: Any) -> str:
