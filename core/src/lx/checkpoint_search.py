@@ -55,6 +55,7 @@ class CheckpointSearch:
 
     def _best(self) -> Any:
         callbacks = self._trainer.checkpoint_callbacks
+        callbacks = [one for one in callbacks if getattr(one, "best_model_path", "")] or callbacks  # one may keep the last only
         if self._trainer.fast_dev_run:
             raise ValueError("ckpt_path='best': fast_dev_run saves no checkpoint, so there is no best one.")
         if not callbacks:
@@ -63,7 +64,7 @@ class CheckpointSearch:
             )
         if len(callbacks) > 1:
             rank_zero_warn(
-                f"ckpt_path='best': {len(callbacks)} callbacks write checkpoints; the first one decides, {type(callbacks[0]).__name__}."
+                f"ckpt_path='best': {len(callbacks)} callbacks have one; the first decides, {type(callbacks[0]).__name__}."
             )
         path = getattr(callbacks[0], "best_model_path", "")
         if not path:

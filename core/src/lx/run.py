@@ -171,6 +171,8 @@ class Run:
         if path is None:
             return None
         content = trainer.strategy.load_checkpoint(path, map_location=protocol.on_host, weights_only=self.weights_only)
+        for logger in trainer.loggers:
+            logger.resumes = self.fn is TrainerFn.FITTING
         return protocol.check(content, path, self.fn is TrainerFn.FITTING)
 
     def _new_dispatch(self) -> Dispatch:

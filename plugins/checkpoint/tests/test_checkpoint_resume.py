@@ -87,6 +87,13 @@ def test_best_is_the_best(fit):
     assert checkpoint.best_model_path.endswith("epoch=1.ckpt")
 
 
+def test_a_callback_that_keeps_the_last_one_has_no_say_in_which_is_the_best(fit):
+    best = ModelCheckpoint(None, "{epoch}", "v")
+    ran = fit({"save_top_k": 0, "save_last": True}, best, values=[2, 1, 3, 4])
+    ran.trainer.validate(dataloaders=torch.utils.data.DataLoader(torch.ones(1, 1, 2)), ckpt_path="best", verbose=False)
+    assert ran.files == ["epoch=1.ckpt", "last.ckpt"]
+
+
 def test_a_state_from_another_device_and_an_older_writer_is_taken_up():
     checkpoint = ModelCheckpoint(monitor="v", mode="max")
     checkpoint.load_state_dict({"best_model_path": "a.ckpt", "dirpath": None, "best_k_models": {"a.ckpt": 2}, "best_model_score": 2})

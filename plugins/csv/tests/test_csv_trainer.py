@@ -38,7 +38,7 @@ LOADER = torch.utils.data.DataLoader(torch.ones(8, 3), batch_size=2)
 def trainer(folder, **arguments):
     options = {"accelerator": "cpu", "default_root_dir": folder, "max_epochs": 2, "log_every_n_steps": 2}
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False, "num_sanity_val_steps": 0}
-    return Trainer(**options, **quiet, **arguments)
+    return Trainer(**{**options, **quiet, **arguments})
 
 
 def rows(folder):
@@ -82,3 +82,14 @@ def test_a_run_that_fails_keeps_its_rows(tmp_path):
     with pytest.raises(ZeroDivisionError):
         made.fit(Net(fail_at=5), LOADER, LOADER)
     assert [row["step"] for row in rows(made.log_dir)] == ["1", "3", "3", "3"]
+
+
+def test_a_resumed_run_continues_its_file_without_a_warning(tmp_path):
+    made, model = trainer(tmp_path), Net()
+    made.fit(model, LOADER, LOADER)
+    made.save_checkpoint(tmp_path / "last.ckpt")
+    resumed = trainer(tmp_path, logger="csv(version=0)", max_epochs=3)
+    resumed.fit(Net(), LOADER, LOADER, ckpt_path=tmp_path / "last.ckpt")
+    assert [row["epoch"] for row in rows(resumed.log_dir) if row["loss_epoch"]] == ["0", "1", "2"]
+    with pytest.warns(UserWarning, match="exists and is not empty"):
+        trainer(tmp_path, logger="csv(version=0)").fit(Net(), LOADER, LOADER)

@@ -381,14 +381,21 @@ def test_bars_can_be_made_otherwise(terminal):
     assert terminal.screen() == ["Round 0/0 at 4"]
 
 
-@pytest.mark.parametrize("width", [40, 60, 80, 120])
-def test_lines_fit_the_width(width):
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Epoch 1/9:  24%|██████▉                      | 12/50 [00:03<00:09,  4.00it/s, loss=0.123, accuracy=0.912, v_num=3]",
+        "Epoch 1/9:  24%|█▉      | 12/50 [00:03<00:09,  4.00it/s, loss=0.123, accuracy=0.912]",
+        "Epoch 1/9:  24%|██▉         | 12/50 [ 4.00it/s, loss=0.123, accuracy=0.912]",
+        "Epoch 1/9:  24%| 12/50 [ 4.00it/s, loss=0.123, accuracy=0.912]",
+        "Epoch 1/9:  24%| 12/50 [ 4.00it/s, loss=0.123, ...]",
+        "Epoch 1/9:  24%| 12/50 [ 4.00it/s, l",
+    ],
+)
+def test_what_matters_least_makes_room_where_a_line_is_narrow(line):
     known = {"n": 12, "total": 50, "elapsed": 3.0, "prefix": "Epoch 1/9", "rate": 4.0, "bar_format": TQDMProgressBar.BAR_FORMAT}
-    line = Tqdm.format_meter(ncols=width, postfix="loss=0.123, accuracy=0.912, v_num=3", **known)
-    assert len(line) <= width - 2, "an interrupt echoes ^C, which must not wrap"
-    assert ("█" in line) == (width == 120), "a stub of a bar shows nothing"
-    assert ("loss=0.123" in line) == (width >= 80)
-    assert width < 50 or line.endswith("]")
+    width = len(line) + len("^C")  # an interrupt echoes it, and must not wrap
+    assert Tqdm.format_meter(ncols=width, postfix="loss=0.123, accuracy=0.912, v_num=3", **known) == line
 
 
 def test_no_thread_is_started(terminal):

@@ -14,6 +14,9 @@ class Logger(ABC):
 
     group_separator: str = "/"
 
+    resumes: bool = False
+    """Whether the run goes on from a checkpoint, so that values of before may be there already; the engine says so before it logs."""
+
     @property
     @abstractmethod
     def name(self) -> str | None:

@@ -22,7 +22,8 @@ class CSVLogger(Logger):
 
     One row a `log_metrics`, one column a metric, in alphabetical order; a new metric adds its column, and the rows before stay. Rows
     are written when the step passes a multiple of `flush_logs_every_n_steps`, by `flush`, by `finalize`, and when the program
-    ends. A version that exists already is continued, with a warning: its rows stay, the new ones follow them.
+    ends. A version that exists already is continued, with a warning unless the run goes on from a checkpoint: its rows stay, the new
+    ones follow them.
 
     `save_dir` is the working directory if None (the Trainer hands its `default_root_dir`); `name` None or "" drops the level; `version`
     is a number, the name of a folder, or None for the next free number; `prefix` precedes the name of each metric, as `prefix-name`.
@@ -137,12 +138,13 @@ class CSVLogger(Logger):
         path = os.path.join(self.log_dir, self.METRICS_FILE)
         if self._folder.occupied or (os.path.exists(path) and not self._copied):
             self._folder.occupied = False
-            warnings.warn(
-                f"the log folder {self.log_dir} exists and is not empty: what is logged now is added to its {self.METRICS_FILE}, and "
-                f"other hyperparameters in its {self.HPARAMS_FILE} are moved to a file beside it. Leave `version` out, or choose another "
-                "one, for a folder of its own.",
-                stacklevel=3,
-            )
+            if not self.resumes:
+                warnings.warn(
+                    f"the log folder {self.log_dir} exists and is not empty: what is logged now is added to its {self.METRICS_FILE}, and "
+                    f"other hyperparameters in its {self.HPARAMS_FILE} are moved to a file beside it. Leave `version` out, or choose "
+                    "another one, for a folder of its own.",
+                    stacklevel=3,
+                )
         self._folder.make()
         self._metrics = file = MetricsFile(path)
         weakref.finalize(self, _flush_at_end, file, os.getpid())

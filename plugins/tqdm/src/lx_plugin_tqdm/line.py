@@ -23,6 +23,7 @@ COLAB_RATE = 20
 """What a refresh rate of 1 becomes on Colab, whose pages cannot keep up with more."""
 
 SHORTEST_BAR = 8
+TIMES = "{elapsed}<{remaining}, "
 ECHO = 2
 """Columns left free for the `^C` of an interrupt, which would wrap to the next line and leave the bar there twice."""
 
@@ -46,16 +47,23 @@ class Tqdm(tqdm):  # type: ignore[misc]
 
     @staticmethod
     def format_meter(  # type: ignore[no-untyped-def]
-        n, total, elapsed, ncols=None, *args: Any, bar_format: str | None = None, **kwargs: Any
+        n, total, elapsed, ncols=None, *args: Any, bar_format: str | None = None, postfix: Any = None, **kwargs: Any
     ) -> str:
-        """The line; where the graphic would be a stub, it goes, and then the metrics that do not fit do."""
-        if not ncols or not bar_format or "{bar}" not in bar_format:
-            text = tqdm.format_meter(n, total, elapsed, None, *args, bar_format=bar_format, **kwargs)
-            return text if not ncols else cut(text, ncols - ECHO)
-        bare = tqdm.format_meter(n, total, elapsed, None, *args, bar_format=bar_format.replace("{bar}|", ""), **kwargs)
-        if disp_len(bare) + SHORTEST_BAR > ncols - ECHO:
-            return cut(bare, ncols - ECHO)
-        return tqdm.format_meter(n, total, elapsed, ncols - ECHO, *args, bar_format=bar_format, **kwargs)  # type: ignore[no-any-return]
+        """The line. Where it is too wide go, one after the other: the version, the times, the graphic, and the metrics at the end."""
+
+        def meter(width: int | None, bar_format: str | None, postfix: Any) -> str:
+            return str(tqdm.format_meter(n, total, elapsed, width, *args, bar_format=bar_format, postfix=postfix, **kwargs))
+
+        width = None if not ncols else ncols - ECHO
+        if width is None or not bar_format or "{bar}" not in bar_format:
+            text = meter(None, bar_format, postfix)
+            return text if width is None else cut(text, width)
+        metrics = str(postfix or "").rpartition("v_num=")[0].rstrip(", ") or postfix
+        for layout, shown in ((bar_format, postfix), (bar_format, metrics), (bar_format.replace(TIMES, ""), metrics)):
+            text = meter(None, layout.replace("{bar}|", ""), shown)
+            if disp_len(text) + SHORTEST_BAR <= width:
+                return meter(width, layout, shown)
+        return cut(text, width)
 
 
 class Pace:
@@ -201,12 +209,12 @@ class Line:
 def cut(text: str, width: int) -> str:
     """The text, shortened at a comma if it is too wide.
 
-    >>> cut("Epoch 0:  60%| 30/50 [00:00<00:00, loss=0.256, accuracy=0.712]", 53)
+    >>> cut("Epoch 0:  60%| 30/50 [00:00<00:00, loss=0.256, accuracy=0.712]", 51)
     'Epoch 0:  60%| 30/50 [00:00<00:00, loss=0.256, ...]'
     """
     if disp_len(text) <= width:
         return text
-    kept: str = disp_trim(text, max(width - len(", ...]"), 1))
+    kept: str = disp_trim(text, max(width - len("...]"), 1))
     return kept.rpartition(", ")[0] + ", ...]" if ", " in kept else disp_trim(text, width)
 
 
