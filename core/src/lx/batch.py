@@ -27,6 +27,19 @@ def map_tensors(function: Callable[[Tensor], Tensor], data: Any) -> Any:
     return _rebuild(data, functools.partial(map_tensors, function))
 
 
+def as_tensors(data: Any, device: torch.device | str) -> Any:
+    """The same structure with its numbers as tensors on a device, so that they can be gathered and reduced over processes.
+
+    >>> as_tensors({"loss": 0.5, "rows": [3], "ok": True, "name": "a"}, "cpu")
+    {'loss': tensor(0.5000), 'rows': [tensor(3)], 'ok': tensor(1, dtype=torch.uint8), 'name': 'a'}
+    """
+    if isinstance(data, bool):  # collectives do no arithmetic on truth values
+        return torch.tensor(data, dtype=torch.uint8, device=device)
+    if isinstance(data, int | float):
+        return torch.tensor(data, device=device)
+    return data if isinstance(data, Tensor) else _rebuild(data, lambda item: as_tensors(item, device))
+
+
 def move_to(data: Any, device: torch.device | str, non_blocking: bool = False) -> Any:
     """The same structure with its tensors on a device; an object that has a method `to` is asked to move itself.
 

@@ -12,10 +12,10 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from lx.batch import map_tensors, move_to
+from lx.batch import as_tensors, map_tensors, move_to
 from lx.data.samplers import distribute
 from lx.delegate import delegated
-from lx.fabric_state import check_filter, restored, scalar, state_of
+from lx.fabric_state import restored, scalar, states_of
 from lx.interfaces.accelerator import Accelerator
 from lx.interfaces.precision import Precision
 from lx.interfaces.strategy import Strategy
@@ -24,7 +24,7 @@ from lx.kernel.errors import CheckpointKeyError
 from lx.rank_zero import rank_zero_only, rank_zero_warn
 from lx.resolution import Request, Resolution
 from lx.resolve import resolve
-from lx.rng import WORKERS_VARIABLE, seed_everything, worker_init_function
+from lx.rng import SEED_VARIABLE, WORKERS_VARIABLE, seed_everything, worker_init_function
 from lx.wrappers import FabricDataLoader, FabricModule, FabricOptimizer, is_wrapped, unwrap
 
 __all__ = ["Fabric", "is_wrapped"]
@@ -98,7 +98,6 @@ class Fabric:
                 environment=environment, num_processes=processes, num_nodes=resolution.request.num_nodes
             )
         self._launched = False
-        self._forwarded: set[str] = set()
 
     # -- where this process stands ---------------------------------------------------------------------------------------
 
@@ -158,16 +157,15 @@ class Fabric:
     def setup(self, module: nn.Module, *optimizers: Optimizer, move_to_device: bool = True) -> Any:
         """The module alone, or a tuple of it and its optimizers, ready to be trained under the strategy and the precision.
 
-        Raises `ValueError` for what was set up already.
+        Raises `ValueError` for what was set up already, before anything is moved.
         """
         self.setup_environment()
-        module = self._checked(module)
+        for given in (module, *optimizers):
+            _require_original(given)
         if not optimizers:
             ready: Any = self._wrap(module, self.strategy.setup_module(self._moved(module, move_to_device)))
         elif self.strategy.capabilities.joint_setup:
-            wrapped, stepped = self.strategy.setup_module_and_optimizers(
-                self._moved(module, move_to_device), [self._checked(o) for o in optimizers]
-            )
+            wrapped, stepped = self.strategy.setup_module_and_optimizers(self._moved(module, move_to_device), list(optimizers))
             ready = (self._wrap(module, wrapped), *(self._wrap_optimizer(optimizer) for optimizer in stepped))
         else:
             wrapped = self.strategy.setup_module(self._moved(module, move_to_device))
@@ -180,13 +178,24 @@ class Fabric:
         return self.setup(module, move_to_device=move_to_device)  # type: ignore[no-any-return]
 
     def setup_optimizers(self, *optimizers: Optimizer) -> Any:
-        """One optimizer, or a tuple of them, stepping through the precision; raises `RuntimeError` where the set-up must be joint."""
+        """One optimizer, or a tuple of them, stepping through the precision.
+
+        Raises `RuntimeError` where the set-up must be joint, and for an optimizer of parameters on the meta device, which get other
+        tensors when the module is set up.
+        """
         self.setup_environment()
         if not optimizers:
             raise ValueError("setup_optimizers needs one optimizer at least.")
         if self.strategy.capabilities.joint_setup:
             raise RuntimeError("this strategy sets up a module and its optimizers together: fabric.setup(module, *optimizers).")
-        ready = tuple(self._wrap_optimizer(self.strategy.setup_optimizer(self._checked(optimizer))) for optimizer in optimizers)
+        for optimizer in optimizers:
+            _require_original(optimizer)
+            if any(parameter.is_meta for group in optimizer.param_groups for parameter in group["params"]):
+                raise RuntimeError(
+                    f"this {type(optimizer).__name__} holds parameters on the meta device, which it would lose sight of; set up the module"
+                    " first, then make the optimizer from it and pass that to setup_optimizers."
+                )
+        ready = tuple(self._wrap_optimizer(self.strategy.setup_optimizer(optimizer)) for optimizer in optimizers)
         return ready[0] if len(ready) == 1 else ready
 
     def setup_dataloaders(self, *dataloaders: DataLoader[Any], use_distributed_sampler: bool = True, move_to_device: bool = True) -> Any:
@@ -198,20 +207,14 @@ class Fabric:
         return ready[0] if len(ready) == 1 else ready
 
     def _setup_dataloader(self, loader: Any, use_distributed_sampler: bool, move_to_device: bool) -> FabricDataLoader:
-        self._checked(loader)
+        _require_original(loader)
         if not isinstance(loader, DataLoader):
             raise TypeError(f"setup_dataloaders takes torch's DataLoader, not {type(loader).__name__}.")
         if use_distributed_sampler and self.strategy.capabilities.distributed:
-            share = self.strategy.distributed_sampler_kwargs
-            loader = distribute(loader, share["num_replicas"], share["rank"])
+            loader = distribute(loader, **self.strategy.distributed_sampler_kwargs, seed=int(os.environ.get(SEED_VARIABLE, "0")))
         if os.environ.get(WORKERS_VARIABLE, "0") == "1" and loader.worker_init_fn is None:
             loader.worker_init_fn = worker_init_function
         return FabricDataLoader(loader, self.device if move_to_device else None, self.accelerator.capabilities.non_blocking)
-
-    def _checked(self, obj: Any) -> Any:
-        if is_wrapped(obj):
-            raise ValueError(f"this {type(obj).__name__} was set up already; pass the original.")
-        return obj
 
     def _moved(self, module: nn.Module, move: bool) -> nn.Module:
         module = self.precision.convert_module(module)
@@ -289,16 +292,25 @@ class Fabric:
 
     # -- processes -------------------------------------------------------------------------------------------------------
 
-    barrier = delegated("strategy.barrier", "Returns when every process has come here.")
-    broadcast = delegated("strategy.broadcast", "An object of rank `src`, on every rank.")
+    def barrier(self, name: str | None = None) -> None:
+        """Returns when every process has come here."""
+        self.setup_environment()
+        self.strategy.barrier(name)
+
+    def broadcast(self, obj: Any, src: int = 0) -> Any:
+        """An object of rank `src`, on every rank."""
+        self.setup_environment()
+        return self.strategy.broadcast(obj, src)
 
     def all_gather(self, data: Any, group: Any = None, sync_grads: bool = False) -> Any:
-        """Every tensor of a collection from all processes, stacked in a new first dimension; in one process as it is."""
-        return map_tensors(lambda tensor: self.strategy.all_gather(tensor, group, sync_grads), data)
+        """Every tensor or number of a collection from all processes, stacked in a new first dimension; of one process, each as a tensor."""
+        self.setup_environment()
+        return map_tensors(lambda tensor: self.strategy.all_gather(tensor, group, sync_grads), as_tensors(data, self.device))
 
     def all_reduce(self, data: Any, group: Any = None, reduce_op: str = "mean") -> Any:
-        """Every tensor of a collection, reduced over all processes."""
-        return map_tensors(lambda tensor: self.strategy.all_reduce(tensor, group, reduce_op), data)
+        """Every tensor or number of a collection, as a tensor, reduced over all processes."""
+        self.setup_environment()
+        return map_tensors(lambda tensor: self.strategy.all_reduce(tensor, group, reduce_op), as_tensors(data, self.device))
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Prints on local rank 0."""
@@ -314,11 +326,11 @@ class Fabric:
     def save(self, path: str | Path, state: Mapping[str, Any], filter: Mapping[str, Callable[[str, Any], bool]] | None = None) -> None:  # noqa: A002
         """Writes modules, optimizers, whatever has a `state_dict`, and plain values; call it on every rank.
 
-        `filter` maps keys of `state` to functions of (name, value) that say what of that entry is kept.
+        `filter` maps keys of `state` to functions of (name, value) that say what of that entry is kept. Raises `TypeError` for what is no
+        such function and for a filter of a plain value, `ValueError` for keys that the state does not have.
         """
-        check_filter(state, filter)
-        content = {key: state_of(value, (filter or {}).get(key), self.strategy) for key, value in state.items()}
-        self.strategy.save_checkpoint(content, path)
+        self.setup_environment()
+        self.strategy.save_checkpoint(states_of(state, filter, self.strategy), path)
         self.barrier()
 
     def load(
@@ -326,23 +338,27 @@ class Fabric:
     ) -> dict[str, Any]:
         """Reads a checkpoint into the objects of `state`, in place, and returns what it held beside them.
 
-        Plain values in `state` are replaced. Raises `KeyError` for a missing key if `strict`, `FileNotFoundError` for a missing file.
+        Plain values in `state` are replaced. Raises `KeyError` for a missing key if `strict`, before anything is loaded, and
+        `FileNotFoundError` for a missing file.
         """
         self.setup_environment()
         content = self.strategy.load_checkpoint(path, map_location="cpu", weights_only=weights_only)
         state = {} if state is None else state
-        for key in list(state):
-            if key in content:
-                state[key] = restored(state[key], content.pop(key), strict, self.strategy)
-            elif strict:
-                raise CheckpointKeyError(
-                    f"{path} holds no {key!r}; it holds {', '.join(map(repr, content))}. strict=False skips what is missing."
-                )
+        missing = [key for key in state if key not in content]
+        if missing and strict:
+            raise CheckpointKeyError(
+                f"{path} holds no {missing[0]!r}; it holds {', '.join(map(repr, content))}. strict=False skips what is missing."
+            )
+        for key in [key for key in state if key in content]:
+            state[key] = restored(state[key], content.pop(key), strict, self.strategy)
         self.barrier()
         return content
 
     def load_raw(self, path: str | Path, obj: Any, strict: bool = True, *, weights_only: bool | None = None) -> None:
-        """Reads a file that holds one bare state dict into a module or optimizer."""
+        """Reads a file that holds one bare state dict into a module or optimizer; raises `TypeError` for what has no state."""
+        self.setup_environment()
+        if not callable(getattr(obj, "load_state_dict", None)):
+            raise TypeError(f"load_raw fills a module, an optimizer or what else has load_state_dict, not a {type(obj).__name__}.")
         restored(obj, self.strategy.load_checkpoint(path, map_location="cpu", weights_only=weights_only), strict, self.strategy)
 
     # -- callbacks and loggers -------------------------------------------------------------------------------------------
@@ -370,6 +386,11 @@ class Fabric:
         if self.is_global_zero:
             for logger in self.loggers:
                 logger.log_metrics(metrics=values, step=step)
+
+
+def _require_original(obj: Any) -> None:
+    if is_wrapped(obj):
+        raise ValueError(f"this {type(obj).__name__} was set up already; pass the original.")
 
 
 def _listed(value: Any) -> tuple[Any, ...]:

@@ -10,14 +10,31 @@ from lx.interfaces.strategy import Strategy
 from lx.wrappers import unwrap
 
 
-def state_of(value: Any, keep: Callable[[str, Any], bool] | None, strategy: Strategy) -> Any:
-    """What a checkpoint holds for a value: its state, where it has one, or the value itself; `keep` picks among its items."""
+def states_of(state: Mapping[str, Any], filters: Mapping[str, Callable[[str, Any], bool]] | None, strategy: Strategy) -> dict[str, Any]:
+    """What a checkpoint holds for a state: of each value what `filters` keep, all of it where they do not name it.
+
+    Raises `TypeError` and `ValueError` as `check_filter` does, before any state is taken.
+    """
+    filters = check_filter(state, filters)
+    return {key: _kept(key, _state_of(value, strategy), filters.get(key)) for key, value in state.items()}
+
+
+def _kept(key: str, content: Any, keep: Callable[[str, Any], bool] | None) -> Any:
+    if keep is None:
+        return content
+    if not isinstance(content, Mapping):
+        raise TypeError(f"filter[{key!r}] picks among the items of a mapping, and the state's {key!r} is a {type(content).__name__}.")
+    return {name: item for name, item in content.items() if keep(name, item)}
+
+
+def _state_of(value: Any, strategy: Strategy) -> Any:
+    """The state of a value, where it has one, or the value itself."""
     value = unwrap(value)
     if isinstance(value, nn.Module):
         value = strategy.module_state_dict(value)
     elif callable(getattr(value, "state_dict", None)):
         value = value.state_dict()
-    return value if keep is None else {name: item for name, item in value.items() if keep(name, item)}
+    return value
 
 
 def restored(value: Any, content: Any, strict: bool, strategy: Strategy) -> Any:
@@ -41,12 +58,13 @@ def scalar(name: str, value: Any) -> Any:
     return value.item()
 
 
-def check_filter(state: Mapping[str, Any], filters: Mapping[str, Any] | None) -> None:
-    """Raises `TypeError` for what is no mapping to functions, `ValueError` for keys that the state does not have."""
+def check_filter(state: Mapping[str, Any], filters: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The filters; raises `TypeError` for what is no mapping to functions, `ValueError` for keys that the state does not have."""
     if filters is None:
-        return
+        return {}
     if not isinstance(filters, Mapping) or not all(callable(keep) for keep in filters.values()):
         raise TypeError("filter must map keys of the state to functions of (name, value).")
     strange = [key for key in filters if key not in state]
     if strange:
         raise ValueError(f"filter names {strange}, which the state does not hold; it holds {list(state)}.")
+    return filters

@@ -1,6 +1,7 @@
 """Hyperparameters: what a module or data module was constructed with, kept for checkpoints and loggers."""
 
 import copy
+import dataclasses
 import inspect
 import pickle
 from argparse import Namespace
@@ -47,25 +48,20 @@ class HyperparametersMixin:
     def save_hyperparameters(self, *args: Any, ignore: Any = None, frame: FrameType | None = None, logger: bool = True) -> None:
         """Keeps the arguments of `__init__`; call it there.
 
-        Without arguments all of them are kept, those of base classes too; strings select some by name; one mapping, Namespace or
-        dataclass is taken
-        as it is. `ignore` names those to leave out; `logger=False` keeps all of them from loggers. Repeated calls add up.
-        Raises `ValueError` for a number or string that is no argument's name.
+        Without arguments all of them are kept, those of base classes too; strings select some by name; one mapping or Namespace is taken
+        as it is, and nothing happens if it is empty or None. `ignore` names those to leave out; `logger=False` keeps all of them from
+        loggers. Repeated calls add up. Raises `ValueError` for anything else, such as a string that is no argument's name.
         """
         self._log_hyperparams = logger
         ignored = {ignore} if isinstance(ignore, str) else set(ignore or ())
-        here = frame or _calling_frame(self)
-        name, found = _given(args) or ("kwargs", None)
-        if found is None:
-            found = _init_arguments(self, here)
-            if args:
-                missing = [arg for arg in args if not isinstance(arg, str) or arg not in found]
-                if missing:
-                    raise ValueError(
-                        f"save_hyperparameters({', '.join(map(repr, args))}): {missing[0]!r} is no argument of __init__; those are"
-                        f" {', '.join(found)}."
-                    )
-                found = {key: found[key] for key in args}
+        container = _container(args)
+        if container is not None and not container:
+            return
+        arguments = _init_arguments(self, frame or _calling_frame(self))
+        if container is not None:
+            name, found = next((key for key, value in arguments.items() if value is args[0]), None), container
+        else:
+            name, found = "kwargs", _selected(args, arguments) if args else arguments
         kept = {key: value for key, value in found.items() if key not in ignored}
         for key, value in kept.items():
             if isinstance(value, nn.Module):
@@ -92,11 +88,11 @@ class HyperparametersMixin:
     def hparams_initial(self) -> AttributeDict:
         """The hyperparameters as they were saved, a copy."""
         initial: AttributeDict = self.__dict__.get("_hparams_initial", AttributeDict())
-        return copy.deepcopy(initial)
+        return AttributeDict({key: _copied(value) for key, value in initial.items()})
 
     @property
     def hparams_name(self) -> str | None:
-        """Under which name the hyperparameters came, None if there are none."""
+        """The argument of `__init__` that holds them all, if one container was saved; `"kwargs"` if each is an argument of its own."""
         return self.__dict__.get("_hparams_name")
 
     @property
@@ -112,27 +108,39 @@ def _copied(value: Any) -> Any:
         return value
 
 
-def _given(args: tuple[Any, ...]) -> tuple[str, dict[str, Any]] | None:
-    """The container that was passed, as name and content; None where there is none."""
+def _container(args: tuple[Any, ...]) -> dict[str, Any] | None:
+    """The content of the one container that was passed; None where names were, or nothing."""
     if len(args) != 1 or isinstance(args[0], str):
         return None
     (value,) = args
+    if value is None:
+        return {}
     if isinstance(value, Mapping):
-        return "kwargs", dict(value)
+        return dict(value)
     if isinstance(value, Namespace):
-        return "kwargs", vars(value).copy()
+        return vars(value).copy()
+    hint = "; dataclasses.asdict(...) makes one of it" if dataclasses.is_dataclass(value) else ""
     raise ValueError(
-        f"save_hyperparameters({value!r}): pass names of arguments, or one mapping or Namespace, not a {type(value).__name__}."
+        f"save_hyperparameters({value!r}): pass names of arguments, or one mapping or Namespace, not a {type(value).__name__}{hint}."
     )
 
 
-def _calling_frame(owner: Any) -> FrameType:
+def _selected(names: tuple[Any, ...], arguments: dict[str, Any]) -> dict[str, Any]:
+    strange = [name for name in names if not isinstance(name, str) or name not in arguments]
+    if strange:
+        raise ValueError(
+            f"save_hyperparameters({', '.join(map(repr, names))}): {strange[0]!r} is no argument of __init__; those are"
+            f" {', '.join(arguments)}."
+        )
+    return {name: arguments[name] for name in names}
+
+
+def _calling_frame(owner: Any) -> FrameType | None:
+    """The innermost function of this object that asked for its hyperparameters to be saved; None where it was asked from outside."""
     frame = inspect.currentframe()
-    while frame is not None:
+    while frame is not None and (frame.f_code.co_filename == __file__ or _self_of(frame) is not owner):
         frame = frame.f_back
-        if frame is not None and frame.f_code.co_name != "save_hyperparameters" and _self_of(frame) is owner:
-            return frame
-    raise RuntimeError("save_hyperparameters must be called in __init__.")
+    return frame
 
 
 def _self_of(frame: FrameType) -> Any:
@@ -141,31 +149,29 @@ def _self_of(frame: FrameType) -> Any:
 
 
 def _init_arguments(owner: Any, frame: FrameType | None) -> dict[str, Any]:
-    """The arguments of every `__init__` of this object that is being run, from the outermost class inwards."""
+    """The arguments of every `__init__` of this object that is being run; those of the outermost class rank first."""
     found: dict[str, Any] = {}
+    of_dataclass = False
     while frame is not None and _self_of(frame) is owner:
-        if frame.f_code.co_name in ("__init__", "__post_init__"):
-            found = (
-                {**found, **_frame_arguments(owner, frame)} if frame.f_code.co_name == "__init__" else {**found, **_dataclass_fields(owner)}
-            )
+        if frame.f_code.co_name == "__post_init__":
+            found.update(_dataclass_fields(owner) | _frame_arguments(frame))
+            of_dataclass = True
+        elif frame.f_code.co_name == "__init__":
+            if not of_dataclass:  # the one that was generated knows defaults by their factories only
+                found.update(_frame_arguments(frame))
+            of_dataclass = False
         frame = frame.f_back
     return found
 
 
-def _frame_arguments(owner: Any, frame: FrameType) -> dict[str, Any]:
-    cls = next((cls for cls in type(owner).__mro__ if getattr(cls.__dict__.get("__init__"), "__code__", None) is frame.f_code), type(owner))
-    arguments: dict[str, Any] = {}
-    for name, parameter in list(inspect.signature(vars(cls)["__init__"]).parameters.items())[1:]:
-        value = frame.f_locals.get(name)
-        if parameter.kind is parameter.VAR_KEYWORD:
-            arguments.update(value or {})
-        elif parameter.kind is not parameter.VAR_POSITIONAL:
-            arguments[name] = value
-    return arguments
+def _frame_arguments(frame: FrameType) -> dict[str, Any]:
+    """The arguments with which a method runs, without `self` and what `*` gathers; those that `**` gathers by their own names."""
+    names, _, gathered, values = inspect.getargvalues(frame)
+    return {name: values[name] for name in names[1:] if name in values} | (values.get(gathered) or {} if gathered else {})
 
 
 def _dataclass_fields(owner: Any) -> dict[str, Any]:
-    return {name: getattr(owner, name) for name in getattr(owner, "__dataclass_fields__", {})}
+    return {field.name: getattr(owner, field.name) for field in dataclasses.fields(owner) if field.init}
 
 
 def drop_unpicklable(owner: HyperparametersMixin) -> None:

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from lx.checkpoint import check
+from lx.hparams import AttributeDict
 from lx.kernel import default_manager
 from lx.kernel.errors import CheckpointMismatchError, NotInstalledError
 from lx.rank_zero import rank_zero_warn
@@ -45,14 +47,16 @@ def _load_from_checkpoint(
     """A new object from a checkpoint: made with the hyperparameters in it, then given the state in it.
 
     `map_location` says where tensors go (default: where they were saved if that device is here, else the CPU); `hparams_file` (.csv, .yaml)
-    replaces the hyperparameters in the file; `kwargs` rank over both; only arguments that `__init__` accepts are passed. `strict` (default:
+    replaces the hyperparameters in the file; `kwargs` rank over both; only arguments that `__init__` accepts are passed, and a warning
+    names those in `kwargs` that it does not. Hyperparameters that were saved as one container are passed as that argument. `strict` (default:
     the module's `strict_loading`) demands that all weights fit. Raises `FileNotFoundError`, `TypeError` on an instance, `ValueError`
     for a `strict` that contradicts `strict_loading`, `CheckpointMismatchError` for weights that do not fit.
     """
-    checkpoint = read_checkpoint(checkpoint_path, map_location or _where_possible, weights_only)
-    hparams = dict(read_hparams(hparams_file)) if hparams_file is not None else dict(_stored_hparams(cls, checkpoint))
+    checkpoint = check(read_checkpoint(checkpoint_path, map_location or _where_possible, weights_only), checkpoint_path, False)
+    prefix = "" if issubclass(cls, torch.nn.Module) else "datamodule_"
+    hparams = dict(read_hparams(hparams_file) if hparams_file is not None else checkpoint.get(f"{prefix}hyper_parameters") or {})
     hparams = {name: value for name, value in hparams.items() if name not in ("_class_path", "_instantiator")}
-    obj: Any = cls(**_accepted(cls, {**hparams, **kwargs}))
+    obj: Any = cls(**_arguments(cls, checkpoint.get(f"{prefix}hparams_name"), hparams, kwargs))
     if not isinstance(obj, torch.nn.Module):
         state = checkpoint.get(type(obj).__qualname__)
         if state:
@@ -107,16 +111,27 @@ def _where_possible(storage: Any, location: str) -> Any:
         return storage
 
 
-def _stored_hparams(cls: type[Any], checkpoint: dict[str, Any]) -> Any:
-    key = "hyper_parameters" if issubclass(cls, torch.nn.Module) else "datamodule_hyper_parameters"
-    return checkpoint.get(key) or {}
-
-
-def _accepted(cls: type[Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    parameters = inspect.signature(cls).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return arguments
-    return {name: value for name, value in arguments.items() if name in parameters}
+def _arguments(cls: type[Any], container: str | None, hparams: dict[str, Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What `__init__` is called with; `container` is the argument, if there is such a one, that takes all hyperparameters at once."""
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY)
+    }
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if container is not None and container in parameters and parameters[container].kind is not inspect.Parameter.VAR_KEYWORD:
+        inner = {name: value for name, value in kwargs.items() if name in hparams or not (open_ended or name in parameters)}
+        outer = {name: value for name, value in kwargs.items() if name in parameters or name not in inner}
+        return {container: AttributeDict({**hparams, **inner}), **outer}
+    if open_ended:
+        return {**hparams, **kwargs}
+    strange = [name for name in kwargs if name not in parameters]
+    if strange:
+        rank_zero_warn(
+            f"{cls.__name__}.load_from_checkpoint: __init__ takes no {', '.join(strange)}, which is left out; it takes"
+            f" {', '.join(parameters) or 'no arguments'}."
+        )
+    return {name: value for name, value in {**hparams, **kwargs}.items() if name in parameters}
 
 
 def read_hparams(path: str | Path) -> dict[str, Any]:

@@ -148,23 +148,34 @@ class FabricModule(nn.Module):
         return call
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if (
-            "_original" in self.__dict__.get("_modules", {})
-            and not name.startswith("_")
-            and name != "training"
-            and hasattr(self._original, name)
-        ):
-            setattr(self._original, name, value)
-        else:
+        held = self.__dict__
+        if "_forward_methods" not in held or name in held or name in held["_modules"] or hasattr(type(self), name):
             super().__setattr__(name, value)
+        else:  # the original's, also where it is new: its methods look for it there
+            setattr(self._original, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in self.__dict__:
+            super().__delattr__(name)
+        else:
+            delattr(self._original, name)
+
+
+def _of_original(name: str) -> property:
+    """An attribute that is always the original's: loading a state replaces it there by a new object."""
+    return property(
+        lambda wrapper: getattr(wrapper.optimizer, name), lambda wrapper, value: setattr(wrapper.optimizer, name, value), doc=f"Its {name}."
+    )
 
 
 class FabricOptimizer:
     """An optimizer that steps through precision and callbacks; it is an instance of the original's class, too."""
 
+    defaults, state, param_groups = _of_original("defaults"), _of_original("state"), _of_original("param_groups")
+
     def __init__(self, optimizer: Optimizer, strategy: Strategy, precision: Precision, called: Callable[..., None]) -> None:
         # Everything that the original holds is shared, so that isinstance and attribute access work as on the original.
-        self.__dict__.update({name: value for name, value in vars(optimizer).items() if name not in ("step", "state_dict")})
+        self.__dict__.update({name: value for name, value in vars(optimizer).items() if not hasattr(FabricOptimizer, name)})
         self.__class__ = type("Fabric" + type(optimizer).__name__, (type(self), type(optimizer)), {})
         self._optimizer = optimizer
         self._strategy = strategy
@@ -185,6 +196,10 @@ class FabricOptimizer:
     def state_dict(self) -> dict[str, Any]:
         """The original's state."""
         return self._optimizer.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Loads into the original."""
+        self._optimizer.load_state_dict(state_dict)
 
 
 class FabricDataLoader:
@@ -212,7 +227,9 @@ class FabricDataLoader:
             yield batch if self._device is None else move_to(batch, self._device, self._non_blocking)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_loader"], name)
+        if "_loader" not in self.__dict__:  # while a copy is made
+            raise AttributeError(name)
+        return getattr(self._loader, name)
 
 
 def unwrap(obj: Any) -> Any:

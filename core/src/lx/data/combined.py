@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from lx.data.samplers import set_epoch
@@ -42,7 +43,7 @@ class CombinedLoader:
 
     @property
     def limits(self) -> list[int | float] | None:
-        """The number of batches taken from each loader at the most."""
+        """The number of batches taken from each loader at the most, in `"max_size_cycle"` before it starts again."""
         return self._limits
 
     @limits.setter
@@ -65,11 +66,10 @@ class CombinedLoader:
 
     def lengths(self) -> list[int | float]:
         """The number of batches of each loader under the limits; `inf` where it has no length."""
-        limits = self._limits or [math.inf] * len(self.flattened)
-        return [min(length_of(loader), limit) for loader, limit in zip(self.flattened, limits, strict=True)]
+        return [min(length_of(loader), limit) for loader, limit in self._limited()]
 
     def __len__(self) -> int:
-        lengths = self.lengths()
+        lengths = self.lengths() or [0]
         total = sum(lengths) if self.mode == "sequential" else min(lengths) if self.mode == "min_size" else max(lengths)
         if total == math.inf:
             raise TypeError("a loader in this CombinedLoader has no length, and so the whole has none.")
@@ -80,39 +80,33 @@ class CombinedLoader:
             return self._one_after_the_other()
         return self._together()
 
+    def _limited(self) -> list[tuple[Any, int | float]]:
+        """Each loader with its limit."""
+        loaders = self.flattened
+        return list(zip(loaders, self._limits or [math.inf] * len(loaders), strict=True))
+
     def _one_after_the_other(self) -> Iterator[tuple[Any, int, int]]:
-        for dataloader_idx, (loader, limit) in enumerate(
-            zip(self.flattened, self._limits or [math.inf] * len(self.flattened), strict=True)
-        ):
-            if limit <= 0:
-                continue
-            for batch_idx, batch in enumerate(loader):
+        for dataloader_idx, (loader, limit) in enumerate(self._limited()):
+            for batch_idx, batch in enumerate(_first(loader, limit)):
                 yield batch, batch_idx, dataloader_idx
-                if batch_idx + 1 >= limit:
-                    break
 
     def _together(self) -> Iterator[tuple[Any, int, int]]:
-        loaders = self.flattened
-        iterators = [iter(loader) for loader in loaders]
-        exhausted = [False] * len(loaders)
-        limits = self._limits or [math.inf] * len(loaders)
+        limited = self._limited()
+        iterators = [_first(loader, limit) for loader, limit in limited]
+        exhausted = [False] * len(limited)
         batch_idx = 0
-        while loaders:
+        while limited:
             row = []
-            for place, loader in enumerate(loaders):
-                batch = _NOTHING if batch_idx >= limits[place] and self.mode != "max_size_cycle" else next(iterators[place], _NOTHING)
+            for place, (loader, limit) in enumerate(limited):
+                batch = next(iterators[place], _NOTHING)
                 if batch is _NOTHING:
                     exhausted[place] = True
                     if self.mode == "min_size" or all(exhausted):
                         return
                     if self.mode == "max_size_cycle":
-                        iterators[place] = iter(loader)
-                        batch = next(iterators[place], None)
-                    else:
-                        batch = None
+                        iterators[place] = _first(loader, limit)
+                    batch = next(iterators[place], None)
                 row.append(batch)
-            if self.mode == "max_size" and all(exhausted):
-                return
             yield _rebuild(self.iterables, iter(row)), batch_idx, 0
             batch_idx += 1
 
@@ -138,18 +132,30 @@ class CombinedLoader:
 _NOTHING = object()
 
 
+def _first(loader: Any, limit: int | float) -> Iterator[Any]:
+    """The first batches of a loader; of none, its workers are not even started."""
+    if limit <= 0:
+        return iter(())
+    return iter(loader) if limit == math.inf else islice(loader, int(limit))
+
+
 def is_collection(value: Any) -> bool:
     """Whether a value holds loaders and is none itself; a list of batches is a loader.
 
     >>> is_collection([range(3), range(2)]), is_collection([(1.0, 2.0), (3.0, 4.0)])
     (True, False)
     """
-    return isinstance(value, Mapping) or (type(value) in (list, tuple) and not _holds_data(value))
+    return isinstance(value, Mapping) or (_is_plain_sequence(value) and not _holds_data(value))
+
+
+def _is_plain_sequence(value: Any) -> bool:
+    """Whether a value is a list or a tuple, named or not, and nothing more: a data set or a loader may be a subclass of list."""
+    return type(value) in (list, tuple) or (isinstance(value, tuple) and hasattr(value, "_fields"))
 
 
 def _holds_data(value: Any) -> bool:
     """Whether the first leaf of a nesting is a tensor, an array, a number or a text, none of which is a loader."""
-    while isinstance(value, Mapping) or type(value) in (list, tuple):
+    while isinstance(value, Mapping) or _is_plain_sequence(value):
         value = next(iter(value.values() if isinstance(value, Mapping) else value), None)
     return isinstance(value, int | float | complex | str | bytes) or hasattr(value, "dtype")
 
@@ -179,7 +185,8 @@ def _rebuild(shape: Any, leaves: Iterator[Any]) -> Any:
         return next(leaves)
     if isinstance(shape, Mapping):
         return {key: _rebuild(item, leaves) for key, item in shape.items()}
-    return type(shape)(_rebuild(item, leaves) for item in shape)
+    rebuilt = [_rebuild(item, leaves) for item in shape]
+    return type(shape)(*rebuilt) if hasattr(shape, "_fields") else type(shape)(rebuilt)
 
 
 def set_epochs(loader: Any, epoch: int) -> None:

@@ -1,10 +1,14 @@
 """LightningDataModule: the data of an experiment in one class."""
 
+import functools
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from lx.data.combined import CombinedLoader
 from lx.hooks import DataHooks
 from lx.hparams import HyperparametersMixin
 from lx.module_loading import LoadableFromCheckpoint
@@ -39,13 +43,19 @@ class LightningDataModule(DataHooks, HyperparametersMixin, LoadableFromCheckpoin
         num_workers: int = 0,
         **datamodule_kwargs: Any,
     ) -> "LightningDataModule":
-        """A data module over data sets, or collections of them; training shuffles, unless the data set is iterable."""
-        datamodule = cls(**datamodule_kwargs)
+        """A data module over data sets, or collections of them; training shuffles, unless the data set is iterable.
+
+        `batch_size` and `num_workers` also go to `__init__`, if it takes them, with `datamodule_kwargs`.
+        """
+        taken = inspect.signature(cls).parameters
+        open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
+        loading = {"batch_size": batch_size, "num_workers": num_workers}
+        datamodule = cls(**{name: value for name, value in loading.items() if open_ended or name in taken}, **datamodule_kwargs)
         given = {"train": train_dataset, "val": val_dataset, "test": test_dataset, "predict": predict_dataset}
         for prefix, dataset in given.items():
             if dataset is not None:
-                loaders = _loaders(dataset, prefix == "train", batch_size, num_workers)
-                setattr(datamodule, f"{prefix}_dataloader", lambda loaders=loaders: loaders)
+                loaders = functools.partial(_loaders, dataset, prefix == "train", batch_size, num_workers)
+                setattr(datamodule, f"{prefix}_dataloader", loaders)
         return datamodule
 
     def state_dict(self) -> dict[str, Any]:
@@ -63,10 +73,10 @@ class LightningDataModule(DataHooks, HyperparametersMixin, LoadableFromCheckpoin
         for prefix in ("train", "val", "test", "predict"):
             try:
                 loaders = getattr(self, f"{prefix}_dataloader")()
-            except NotImplementedError:
+            except Exception:  # before prepare_data and setup a loader may be impossible, and this is only a description
                 loaders = None
-            sizes = [str(_size(loader)) for loader in (loaders if isinstance(loaders, list | tuple) else [loaders])]
-            lines.append(f"{prefix}: {', '.join(sizes)}")
+            each = loaders if isinstance(loaders, CombinedLoader) else CombinedLoader(loaders)
+            lines.append(f"{prefix}: {', '.join(str(_size(loader)) for loader in each.flattened)}")
         return "\n".join(lines)
 
 
@@ -83,4 +93,5 @@ def _loaders(dataset: Any, shuffle: bool, batch_size: int, num_workers: int) -> 
     if not isinstance(dataset, Dataset) and isinstance(dataset, list | tuple):
         return [_loaders(item, shuffle, batch_size, num_workers) for item in dataset]
     shuffle = shuffle and not isinstance(dataset, IterableDataset)
-    return DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers, pin_memory=True)
+    pin_memory = torch.accelerator.is_available()  # without one, torch warns of it
+    return DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers, pin_memory=pin_memory)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset, RandomSampler, Sampler, SequentialSampler
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, RandomSampler, Sampler, SequentialSampler
 
 from lx.kernel.errors import MisconfigurationException
 
@@ -68,12 +68,14 @@ def distribute(loader: DataLoader[Any], num_replicas: int, rank: int, *, pad: bo
             f"the batch sampler {type(batch_sampler).__name__} has no attribute `sampler` whose items could be shared out; give it one, "
             "or share out the data yourself and pass use_distributed_sampler=False."
         )
-    share = ShareSampler(inner, num_replicas, rank, pad=pad, seed=seed)
-    if type(batch_sampler) is BatchSampler:
-        return clone(loader, batch_sampler=BatchSampler(share, batch_sampler.batch_size, batch_sampler.drop_last))
+    return clone(loader, batch_sampler=_drawing_from(ShareSampler(inner, num_replicas, rank, pad=pad, seed=seed), batch_sampler))
+
+
+def _drawing_from(sampler: Any, batch_sampler: Any) -> Any:
+    """The same batch sampler over another sampler; its `__init__`, whose arguments nobody knows, is not called again."""
     copy = object.__new__(type(batch_sampler))
-    copy.__dict__.update({**vars(batch_sampler), "sampler": share})
-    return clone(loader, batch_sampler=copy)
+    copy.__dict__.update({**vars(batch_sampler), "sampler": sampler})
+    return copy
 
 
 def is_distributed(loader: Any) -> bool:
@@ -93,7 +95,7 @@ def in_sequence(loader: DataLoader[Any]) -> DataLoader[Any]:
     sampler = SequentialSampler(loader.dataset)  # type: ignore[arg-type]
     if loader.batch_sampler is None:
         return clone(loader, sampler=sampler)
-    return clone(loader, batch_sampler=BatchSampler(sampler, loader.batch_size or 1, loader.drop_last))
+    return clone(loader, batch_sampler=_drawing_from(sampler, loader.batch_sampler))
 
 
 def clone(loader: DataLoader[Any], **replaced: Any) -> DataLoader[Any]:

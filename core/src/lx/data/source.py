@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lx.data.combined import CombinedLoader, is_collection, length_of
 from lx.data.samplers import distribute, in_sequence, is_distributed, is_shuffled
@@ -31,9 +31,20 @@ class Source:
         return getattr(type(self.owner), hook, None) is not getattr(DataHooks, hook) or hook in vars(self.owner)
 
     def request(self, prefix: str) -> Any:
-        """The loaders; asks the hook if none were passed."""
+        """The loaders; asks the hook if none were passed. Raises `TypeError` for what cannot be iterated."""
         given = self.given.get(prefix)
-        return given if given is not None else getattr(self.owner, f"{prefix}_dataloader")()
+        if given is not None:
+            return given
+        loaders = getattr(self.owner, f"{prefix}_dataloader")()
+        check_loaders(loaders, prefix, f"what {type(self.owner).__name__}.{prefix}_dataloader() returned")
+        return loaders
+
+    def check_given(self) -> None:
+        """Raises `TypeError` for loaders that were passed and cannot be iterated, `ValueError` for a wrong mode of a combined one."""
+        for prefix, loaders in self.given.items():
+            argument = f"{prefix}_dataloaders" if "train" in self.given else "dataloaders"
+            if loaders is not None:
+                check_loaders(loaders, prefix, argument)
 
 
 class LoaderSetup:
@@ -49,8 +60,6 @@ class LoaderSetup:
         """The one loader to train on; a collection becomes a `CombinedLoader` that cycles the shorter ones."""
         if isinstance(loaders, CombinedLoader) or is_collection(loaders):
             combined = loaders if isinstance(loaders, CombinedLoader) else CombinedLoader(loaders, "max_size_cycle")
-            if combined.mode == "sequential":
-                raise ValueError("a CombinedLoader to train on cannot be sequential; use min_size, max_size or max_size_cycle.")
             combined.flattened = [self._ready(loader, "train") for loader in combined.flattened]
             return combined
         return self._ready(loaders, "train")
@@ -58,14 +67,16 @@ class LoaderSetup:
     def evaluation(self, loaders: Any, prefix: str) -> CombinedLoader:
         """The loaders of an evaluation, one after the other unless the user combined them otherwise."""
         combined = loaders if isinstance(loaders, CombinedLoader) else CombinedLoader(loaders, "sequential")
-        if prefix == "predict" and combined.mode != "sequential":
-            raise ValueError(f"predict takes a sequential CombinedLoader only, not {combined.mode!r}.")
         combined.flattened = [self._ready(loader, prefix) for loader in combined.flattened]
         return combined
 
     def _ready(self, loader: Any, prefix: str) -> Any:
-        if loader is None or not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):
-            raise TypeError(f"the {prefix} loader must be iterable, such as a DataLoader; got {loader!r}.")
+        if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+            rank_zero_warn(
+                f"the {prefix} loader is a data set, so that each of its samples is a batch; wrap it in a DataLoader to have batches of"
+                " several.",
+                PossibleUserWarning,
+            )
         if not isinstance(loader, DataLoader):
             return loader
         if self.overfits and prefix in ("train", "val") and is_shuffled(loader):
@@ -106,6 +117,25 @@ class LoaderSetup:
                     " or set allow_zero_length_dataloader_with_multiple_devices = True."
                 )
         return num_batches(name, limit, available)
+
+
+def check_loaders(loaders: Any, prefix: str, where: str) -> None:
+    """Raises `TypeError` for loaders that cannot be iterated, `ValueError` for a `CombinedLoader` whose mode the stage cannot have.
+
+    `where` says in messages where the loaders came from.
+    """
+    combined = loaders if isinstance(loaders, CombinedLoader) else CombinedLoader(loaders, "sequential")
+    for loader in combined.flattened:
+        if isinstance(loader, type):
+            raise TypeError(f"{where}: {loader.__name__} is a class; use an object of it, {loader.__name__}(...).")
+        if isinstance(loader, str | bytes) or not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):
+            raise TypeError(f"{where}: it must be an iterable of batches, such as a DataLoader, or a collection of these, not {loader!r}.")
+    if combined is not loaders:
+        return
+    if prefix == "train" and combined.mode == "sequential":
+        raise ValueError("a CombinedLoader to train on cannot have mode='sequential'; use 'min_size', 'max_size' or 'max_size_cycle'.")
+    if prefix == "predict" and combined.mode != "sequential":
+        raise ValueError(f"predict takes a CombinedLoader with mode='sequential' only, not mode={combined.mode!r}.")
 
 
 class Batches:

@@ -10,6 +10,7 @@ from lx.batch import move_to
 from lx.dispatch import Dispatch, overrides
 from lx.hooks import DataHooks
 from lx.interfaces.precision import Precision
+from lx.rank_zero import rank_zero_warn
 
 HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
@@ -34,10 +35,16 @@ def compile_transfer(
 
 
 def _hook(name: str, module: Any, datamodule: Any, dispatch: Dispatch) -> Callable[..., Any] | None:
-    for owner, kind in ((datamodule, "LightningDataModule"), (module, "LightningModule")):
-        if owner is not None and overrides(owner, name, DataHooks):
-            return dispatch.timed(getattr(owner, name), owner, kind, name)
-    return None
+    owners = ((datamodule, "LightningDataModule"), (module, "LightningModule"))
+    found = [(owner, kind) for owner, kind in owners if owner is not None and overrides(owner, name, DataHooks)]
+    if not found:
+        return None
+    if len(found) > 1:
+        rank_zero_warn(
+            f"{type(datamodule).__name__} and {type(module).__name__} both override {name}; that of the data module is called alone."
+        )
+    owner, kind = found[0]
+    return dispatch.timed(getattr(owner, name), owner, kind, name)
 
 
 def _stay_or_move(device: torch.device, non_blocking: bool) -> Callable[[Any, int], Any]:
