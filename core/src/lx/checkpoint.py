@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 
-from lx.kernel.errors import CheckpointCorruptError, CheckpointKeyError, CheckpointMismatchError
+from lx import unfinished
+from lx.kernel.errors import CheckpointCorruptError, CheckpointKeyError, CheckpointMismatchError, MisconfigurationException
 from lx.rank_zero import rank_zero_warn
 
 FORMAT = "2.6.0"
@@ -24,6 +25,7 @@ def dump(trainer: Any, weights_only: bool = False) -> dict[str, Any]:
         "loops": _loops(trainer),
     }
     if not weights_only:
+        checkpoint["loops"]["fit_loop"]["state_dict"] = unfinished.dump(trainer)
         checkpoint["callbacks"] = {callback.state_key: state for callback in trainer.callbacks if (state := callback.state_dict())}
         checkpoint["optimizer_states"] = [trainer.strategy.optimizer_state_dict(optimizer, module) for optimizer in trainer.optimizers]
         checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
@@ -36,10 +38,12 @@ def dump(trainer: Any, weights_only: bool = False) -> dict[str, Any]:
             checkpoint[f"{prefix}hyper_parameters"] = dict(owner.hparams)
     if datamodule is not None and (state := datamodule.state_dict()):
         checkpoint[type(datamodule).__qualname__] = state
+    outer, trainer.log.site = trainer.log.site, "on_save_checkpoint"
     if not weights_only:
         for callback in trainer.callbacks:
             callback.on_save_checkpoint(trainer, module, checkpoint)
     module.on_save_checkpoint(checkpoint)
+    trainer.log.site = outer
     return checkpoint
 
 
@@ -51,14 +55,30 @@ def _loops(trainer: Any) -> dict[str, Any]:
 
 def check(checkpoint: Any, path: Any, resumes_fit: bool) -> dict[str, Any]:
     """The checkpoint, if it is one and holds what the request needs; called before anything is built."""
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        found = f"the keys {list(checkpoint)[:8]}" if isinstance(checkpoint, dict) else f"a {type(checkpoint).__name__}"
-        raise CheckpointCorruptError(f"{path} is no checkpoint of a Trainer: it holds {found}, and no 'state_dict'.")
+    if not isinstance(checkpoint, dict):
+        raise CheckpointCorruptError(f"{str(path)!r} is no checkpoint of a Trainer: it holds a {type(checkpoint).__name__}.")
+    if "state_dict" not in checkpoint:
+        keys = ", ".join(map(repr, list(checkpoint)[:8])) + (" ..." if len(checkpoint) > 8 else "")
+        bare = bool(checkpoint) and all(isinstance(value, torch.Tensor) for value in checkpoint.values())
+        hint = " These are bare weights: model.load_state_dict(torch.load(path)) loads them." if bare else ""
+        raise CheckpointKeyError(
+            f"{str(path)!r} is no checkpoint of a Trainer: it holds {keys or 'nothing'}, and no 'state_dict'; use one that fit or"
+            f" trainer.save_checkpoint wrote.{hint}"
+        )
     if resumes_fit:
         for key in ("optimizer_states", "lr_schedulers", "loops"):
             if key not in checkpoint:
-                raise CheckpointKeyError(f"{path} cannot be resumed from: it holds no {key!r}; {WEIGHTS_ONLY_HINT}.")
+                raise CheckpointKeyError(f"{str(path)!r} cannot be resumed from: it holds no {key!r}; {WEIGHTS_ONLY_HINT}.")
     return checkpoint
+
+
+def check_epochs(checkpoint: dict[str, Any], path: Any, max_epochs: int | None) -> None:
+    """Raises `MisconfigurationException` for a checkpoint that is farther on than fit is to go."""
+    completed = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"]
+    if max_epochs not in (None, -1) and completed > (max_epochs or 0):
+        raise MisconfigurationException(
+            f"{str(path)!r} was written after {completed} epochs, and max_epochs={max_epochs} is less; raise max_epochs to go on."
+        )
 
 
 def restore_model(trainer: Any, checkpoint: dict[str, Any]) -> None:
@@ -92,6 +112,7 @@ def restore_precision(trainer: Any, checkpoint: dict[str, Any]) -> None:
 def restore_training(trainer: Any, checkpoint: dict[str, Any]) -> None:
     """The second half, for fit: loops, optimizers, schedulers; after optimizers were made."""
     trainer.fit_loop.progress.load_state_dict(checkpoint["loops"]["fit_loop"])
+    trainer.fit_loop.carried = unfinished.restore(trainer, checkpoint["loops"]["fit_loop"]["state_dict"])
     states, schedules = checkpoint["optimizer_states"], checkpoint["lr_schedulers"]
     for what, found, here in (("optimizers", states, trainer.optimizers), ("schedulers", schedules, trainer.lr_scheduler_configs)):
         if len(found) != len(here):
@@ -99,10 +120,22 @@ def restore_training(trainer: Any, checkpoint: dict[str, Any]) -> None:
                 f"the checkpoint holds {len(found)} {what}, and configure_optimizers made {len(here)}; resume with the model that wrote it."
             )
     for optimizer, state in zip(trainer.optimizers, states, strict=True):
+        name = type(optimizer).__name__
         try:
             trainer.strategy.load_optimizer_state_dict(optimizer, trainer.lightning_module, state)
-        except ValueError as error:
-            raise CheckpointMismatchError(f"the state of {type(optimizer).__name__} in the checkpoint does not fit: {error}") from error
+        except (ValueError, KeyError) as error:
+            raise CheckpointMismatchError(
+                f"the state of {name} in the checkpoint does not fit: {error}. Resume with the optimizer that wrote it, or load the weights"
+                " alone, with load_from_checkpoint of the model."
+            ) from error
+        # Torch takes the groups of another class as they are, and fails at the first step for want of an option.
+        lacking = sorted({key for group in optimizer.param_groups for key in getattr(optimizer, "defaults", ()) if key not in group})
+        if lacking:
+            raise CheckpointMismatchError(
+                f"configure_optimizers made {name}, and the checkpoint holds the state of another optimizer: it lacks"
+                f" {', '.join(lacking)}. Resume with the optimizer that wrote it, or load the weights alone, with load_from_checkpoint of"
+                " the model."
+            )
     for config, state in zip(trainer.lr_scheduler_configs, schedules, strict=True):
         config.scheduler.load_state_dict(state)
 

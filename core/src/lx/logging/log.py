@@ -1,6 +1,6 @@
 """`self.log`: where values go, and the three dictionaries that a trainer shows of them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -22,7 +22,8 @@ Key = tuple[str | None, str, int | None]
 class RunLog:
     """What one run logs. The loops say where they are (`site`, `batch`, `dataloader_idx`); hooks call `log`.
 
-    `meters` are those of the stage that runs: training has its own, which a validation in between leaves alone.
+    `meters` are those of the stage that runs: training has its own, which a validation in between leaves alone. The three dictionaries
+    show values of steps (`at_step`) until the values of the epoch are settled, and then those.
     """
 
     def __init__(self, strategy: Strategy, loggers: Sequence[Logger], exact: torch.dtype, where: Callable[[], tuple[int, int]]) -> None:
@@ -31,6 +32,7 @@ class RunLog:
         self.batch_size: int | None = None
         self.dataloader_idx: int | None = None
         self.training = False
+        self.at_step = True
         self.meters: dict[Key, Meter] = {}
         self.owner: Any = None
         self.muted: str | None = None
@@ -88,7 +90,7 @@ class RunLog:
         if value.requires_grad and not meter.keep_graph:
             value = value.detach()
         if value.ndim:
-            value = self._single(name, value)
+            value = _single(name, value)
         if value.dtype in _NARROW:
             value = value.to(torch.float32)
         meter.record(value, (batch_size or self.batch_size or self._find_batch_size()) if meter.weighted else 1.0)
@@ -98,7 +100,7 @@ class RunLog:
     def _admit(self, name: str, value: Any, options: tuple[Any, ...], known: Meter | None) -> Meter:
         """Checks a name that this hook logs for the first time, and makes its meter."""
         prog_bar, logger, on_step, on_epoch, reduce_fx, keep_graph, sync, group, add_idx, metric_attribute, rank_zero_only = options
-        if known is not None:
+        if known is not None and known.options:  # one without comes from a checkpoint
             raise MisconfigurationException(
                 f"self.log({name!r}) is called twice in {self.site} with different arguments; use one name for each, or the same arguments."
             )
@@ -127,18 +129,18 @@ class RunLog:
             exact=self._exact,
         )
         meter = Meter(name, options, settings)
+        if known is not None:
+            meter.take_over(known)
         if _is_metric(value):
             meter.metric = self._owned(name, value, metric_attribute)
-        if not add_idx and self.dataloader_idx is not None:
-            self._refuse_same_name(name)
-        self.meters[self.site, name, self.dataloader_idx] = meter
-        return meter
-
-    def _refuse_same_name(self, name: str) -> None:
-        if any(other == name and idx != self.dataloader_idx for _, other, idx in self.meters):
+        if not add_idx and self.dataloader_idx is not None and any(
+            other == name and idx != self.dataloader_idx for _, other, idx in self.meters
+        ):
             raise MisconfigurationException(
                 f"self.log({name!r}, add_dataloader_idx=False): two loaders log this name; name each differently."
             )
+        self.meters[self.site, name, self.dataloader_idx] = meter
+        return meter
 
     def _owned(self, name: str, metric: Any, metric_attribute: str | None) -> Any:
         if metric_attribute is None and not any(part is metric for part in self.owner.modules()):
@@ -154,12 +156,8 @@ class RunLog:
             return value.as_subclass(Tensor)
         if isinstance(value, bool | int | float):
             return torch.tensor(float(value), dtype=torch.float32, device=self._strategy.root_device)
-        if meter.metric is not None:
-            meter.seen, meter.value = True, None
-            if meter.on_step:
-                # What forward returned for this batch; torchmetrics keeps it under this name only.
-                cached = getattr(value, "_forward_cache", None)
-                meter.step_value = (value.compute() if cached is None else cached).detach().clone()
+        if _is_metric(value):
+            meter.take(value)
             return None
         if not hasattr(value, "__float__"):
             self._refuse(name, value)
@@ -168,12 +166,6 @@ class RunLog:
         except (TypeError, ValueError):
             self._refuse(name, value)
         return torch.tensor(number, dtype=torch.float32, device=self._strategy.root_device)
-
-    def _single(self, name: str, value: Tensor) -> Tensor:
-        """A tensor of one element without its dimensions."""
-        if value.numel() != 1:
-            raise ValueError(f"self.log({name!r}): a tensor of {value.numel()} elements cannot be logged; reduce it to one number first.")
-        return value.reshape(())
 
     def _refuse(self, name: str, value: Any) -> NoReturn:
         self.meters.pop((self.site, name, self.dataloader_idx), None)
@@ -192,23 +184,35 @@ class RunLog:
 
     # -- stages ----------------------------------------------------------------------------------------------------------
 
-    def begin_stage(self, meters: dict[Key, Meter], training: bool) -> tuple[dict[Key, Meter], bool]:
-        """Makes the meters of a stage the active ones, from a clean state; returns the ones before, for `end_stage`."""
-        before = (self.meters, self.training)
-        self.meters, self.training = meters, training
-        self.begin_epoch()
+    def begin_run(self, owner: Any, stages: Iterable[dict[Key, Meter]]) -> None:
+        """Begins with empty dictionaries, and without what the meters of any stage hold of a run before, which may have failed anywhere."""
+        self.owner = owner
+        self.published.clear()
+        for meters in stages:
+            self.meters = meters
+            self.end_epoch()
+            meters.clear()
+        self.meters, self.training, self.at_step = {}, False, True
+        self.site = self.batch = self.dataloader_idx = None
+
+    def begin_stage(self, meters: dict[Key, Meter], training: bool) -> tuple[dict[Key, Meter], bool, bool]:
+        """Makes the meters of a stage the active ones; returns the state before, for `end_stage`."""
+        self.publish()  # what the last step before has logged stays to be seen
+        before = (self.meters, self.training, self.at_step)
+        self.meters, self.training, self.at_step = meters, training, True
         return before
 
-    def end_stage(self, before: tuple[dict[Key, Meter], bool]) -> None:
+    def end_stage(self, before: tuple[dict[Key, Meter], bool, bool]) -> None:
         """Goes back to the stage around this one."""
-        self.meters, self.training = before
+        self.end_epoch()
+        self.meters, self.training, self.at_step = before
         self.dataloader_idx = None
 
-    def begin_epoch(self) -> None:
-        """Forgets what the meters hold; step values of the last epoch are not sent again."""
+    def end_epoch(self) -> None:
+        """Forgets what the meters and metric objects hold. The dictionaries stay as they are."""
         for meter in self.meters.values():
             meter.reset()
-            meter.step_value = None
+            meter.step_value = meter.sent = None
             if meter.metric is not None:
                 meter.metric.reset()
 
@@ -221,30 +225,49 @@ class RunLog:
 
     # -- values ----------------------------------------------------------------------------------------------------------
 
-    def reduce(self) -> None:
-        """Fixes the epoch values of what was logged so far and was not reduced yet; a collective, if any of it is synchronised."""
+    def settle(self) -> None:
+        """Fixes the epoch values of what was logged so far and was not yet settled, and publishes them.
+
+        A collective, if any of it is synchronised.
+        """
         reduce_meters(
             [meter for meter in self.meters.values() if meter.seen and meter.on_epoch and meter.value is None],
             self._strategy.all_gather,
             self._strategy.world_size,
         )
+        self.at_step = False
+        self.publish()
 
-    def collect(self, moment: str) -> dict[str, Any]:
-        """Publishes the values of `moment` ("step" or "epoch") in the three dictionaries, and returns what is for the loggers."""
-        for_loggers: dict[str, Any] = {}
+    def publish(self) -> None:
+        """Puts the values of the moment into the three dictionaries."""
         published = self.published
-        for meter in self.meters.values():
-            value = meter.step_value if moment == "step" else meter.value
-            if value is None or not (meter.on_step if moment == "step" else meter.on_epoch):
-                continue
-            plain, forked = meter.names(moment)
-            if self.training or moment == "epoch":
+        for meter, plain, forked, value in self._current():
+            if self.training or not self.at_step:
                 published.callback[plain] = published.callback[forked] = value
             if meter.prog_bar:
                 published.progress_bar[forked] = value
             if meter.logger:
-                for_loggers[forked] = value
+                published.logged[forked] = value
+
+    def collect(self) -> dict[str, Any]:
+        """Publishes the values of the moment, and returns those that are for the loggers and were not collected before."""
+        self.publish()
+        for_loggers: dict[str, Any] = {}
+        for meter, _, forked, value in self._current():
+            if meter.logger and value is not meter.sent:
+                for_loggers[forked] = meter.sent = value
         return for_loggers
+
+    def _current(self) -> Iterator[tuple[Meter, str, str, Tensor]]:
+        """The values of the moment with their plain and their forked names; of steps, those of the loader that is evaluated."""
+        moment = "step" if self.at_step else "epoch"
+        for (_, _, idx), meter in self.meters.items():
+            if self.at_step:
+                value = meter.step_value if meter.on_step and idx == self.dataloader_idx else None
+            else:
+                value = meter.value
+            if value is not None:
+                yield meter, *meter.names(moment), value
 
     def epoch_values(self) -> dict[int | None, dict[str, Any]]:
         """The epoch values by loader, under the names that evaluation returns."""
@@ -257,14 +280,19 @@ class RunLog:
     @property
     def callback_metrics(self) -> dict[str, Any]:
         """Everything that was logged, the newest value of each name."""
-        if self.training:
-            self.collect("step")
+        self.publish()
         return self.published.callback
+
+    @property
+    def logged_metrics(self) -> dict[str, Any]:
+        """Everything that loggers get, whether or not it has been sent yet, the newest value of each name."""
+        self.publish()
+        return self.published.logged
 
     @property
     def progress_bar_metrics(self) -> dict[str, float]:
         """What was logged with `prog_bar=True`, as numbers; synchronises with the device."""
-        self.collect("step")
+        self.publish()
         return numbers(self.published.progress_bar)
 
     # -- loggers ---------------------------------------------------------------------------------------------------------
@@ -292,6 +320,13 @@ class RunLog:
 
 
 _NARROW = frozenset({torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
+
+
+def _single(name: str, value: Tensor) -> Tensor:
+    """A tensor of one element without its dimensions."""
+    if value.numel() != 1:
+        raise ValueError(f"self.log({name!r}): a tensor of {value.numel()} elements cannot be logged; reduce it to one number first.")
+    return value.reshape(())
 
 
 def _is_metric(value: Any) -> bool:

@@ -86,6 +86,7 @@ class Meter:
         "prog_bar",
         "reduce",
         "seen",
+        "sent",
         "step_value",
         "suffix",
         "sync",
@@ -108,6 +109,7 @@ class Meter:
         self.exact = settings.exact
         self.keep_graph = settings.keep_graph
         self.step_value: Tensor | None = None
+        self.sent: Tensor | None = None  # what was last sent to loggers, which get a value once
         self.reset()
 
     def reset(self) -> None:
@@ -120,6 +122,11 @@ class Meter:
         self._places: tuple[Tensor, ...] = ()
         self._dtype: torch.dtype | None = None
         self._weights: list[float] = []
+
+    def take_over(self, earlier: "Meter") -> None:
+        """Goes on from what another meter of the same name had gathered."""
+        self.seen, self.total, self.weight = earlier.seen, earlier.total, earlier.weight
+        self.step_value, self.sent = earlier.step_value, earlier.sent
 
     def names(self, moment: str) -> tuple[str, str]:
         """The plain name and the one for `moment` ("step" or "epoch"), which differ where both are logged."""
@@ -145,6 +152,16 @@ class Meter:
         self.step_value = place = self._places[len(weights)]
         place.copy_(value)
         weights.append(weight)
+
+    def take(self, metric: Any) -> None:
+        """Takes up a metric object, which has done its own recording, and, if its `forward` was called, its value for this step."""
+        if self.metric is None:
+            raise MisconfigurationException(f"self.log({self.name!r}): this was a number before, and is a metric object now; name it apart.")
+        self.seen, self.value, self.metric = True, None, metric
+        if self.on_step:
+            # What forward returned for this batch; torchmetrics keeps it under this name only, None if there was no forward.
+            latest = metric._forward_cache if hasattr(metric, "_forward_cache") else metric.compute()
+            self.step_value = self.step_value if latest is None else latest.detach().clone()
 
     def _begin_chunk(self, value: Tensor) -> list[float]:
         """Makes room for more values like this one. Never the room of earlier ones, which somebody may still hold as a step's value."""
@@ -185,6 +202,10 @@ def reduce_meters(meters: Iterable[Meter], gather: Callable[[Tensor], Tensor], w
     for meter in meters:
         meter.fold()
         if meter.metric is not None:
+            if meter.total is not None:
+                raise MisconfigurationException(
+                    f"self.log({meter.name!r}): this was a metric object before, and a number later; name it apart."
+                )
             computed = meter.metric.compute()
             if not isinstance(computed, Tensor):
                 raise ValueError(

@@ -8,10 +8,12 @@ from lx.data.combined import CombinedLoader, length_of, set_epochs
 from lx.kernel.errors import MisconfigurationException, SIGTERMException
 from lx.loops.evaluate import Evaluation
 from lx.loops.progress import FitProgress
+from lx.loops.resume import Resumption, find_place, settle_plateaus
 from lx.loops.train_epoch import TrainEpoch
 from lx.rank_zero import rank_zero_debug, rank_zero_info, rank_zero_warn
 from lx.rng import isolate_rng
 from lx.state import RunningStage
+from lx.unfinished import restore_meters
 
 
 class FitLoop:
@@ -41,7 +43,9 @@ class FitLoop:
         self.epoch_loop: TrainEpoch | None = None
         self.validation: Evaluation | None = None
         self._loader: Any = None
-        self._resumes_mid_epoch = False
+        self._loaded_in = 0  # the epoch in which the loader was asked for
+        self.carried: dict[str, Any] | None = None  # what a checkpoint holds beside the counters
+        self._place = Resumption()
         self._told = False
 
     def run(self) -> None:
@@ -50,7 +54,7 @@ class FitLoop:
         self.validation = (
             Evaluation(trainer, RunningStage.VALIDATING, trainer.limits.limit_val_batches) if trainer.enable_validation else None
         )
-        self._resume()
+        self._place, self.carried = find_place(trainer, self.progress, self.carried, self.max_epochs), None
         if self._is_over_before_data():
             return
         self._sanity_check()
@@ -68,24 +72,29 @@ class FitLoop:
             return
         self.epoch_loop = TrainEpoch(trainer, self)
         trainer.log.begin_stage(trainer.train_meters, training=True)
+        if self._place.owes_plateaus:
+            schedule = self.epoch_loop.schedule
+            settle_plateaus(trainer, schedule, schedule.plateau_by_epoch, self.progress.completed_epochs)
         trainer.dispatch.emit("on_train_start")
+        trainer.log.settle()
         while not self._is_done():
             self._run_epoch(self.epoch_loop)
         trainer.dispatch.emit("on_train_end")
 
     def _run_epoch(self, epoch: TrainEpoch) -> None:
         trainer, progress = self._trainer, self.progress
-        if self._is_reload_due() and progress.epoch["ready"]:
+        if self._is_reload_due(self._loaded_in):
             self._load_data()
         set_epochs(self._loader, progress.epoch["completed"])
-        trainer.log.begin_epoch()
+        trainer.log.at_step = True
         iterator = iter(self._loader)
         if isinstance(self._loader, CombinedLoader):
             iterator = (batch for batch, _, _ in iterator)
-        if self._resumes_mid_epoch:
+        place, self._place = self._place, Resumption()
+        if place.within_epoch:
             # What was trained on before is passed over, so that no batch is seen twice.
-            iterator = itertools.islice(iterator, progress.batch.ready, None)
-            self._resumes_mid_epoch = False
+            iterator = itertools.islice(iterator, progress.batch.ready - place.held, None)
+            restore_meters(trainer, place.meters)
         else:
             progress.epoch["ready"] += 1
             progress.begin_epoch()
@@ -93,19 +102,22 @@ class FitLoop:
             trainer.dispatch.emit("on_train_epoch_start")
             progress.epoch["started"] += 1
         if not (trainer.should_stop and self.may_stop()):  # a hook of the epoch's start may have asked to stop
-            epoch.run(iterator, self.num_training_batches, length_of(self._loader) != math.inf)
+            epoch.run(iterator, self.num_training_batches, length_of(self._loader) != math.inf, place)
         progress.epoch["processed"] += 1
         trainer.log.batch = None
-        trainer.log.reduce()
-        values = trainer.log.collect("epoch")
+        trainer.log.settle()
         trainer.dispatch.emit("on_train_epoch_end")
-        trainer.log.reduce()
-        values = {**values, **trainer.log.collect("epoch")}
-        epoch.schedule.move(epoch.schedule.plateau_by_epoch, progress.epoch["completed"] + 1)
+        trainer.log.settle()
+        plateaus, index = epoch.schedule.plateau_by_epoch, progress.epoch["completed"] + 1
+        if place.within_epoch:  # what the batches before logged may be unknown
+            settle_plateaus(trainer, epoch.schedule, plateaus, index)
+        else:
+            epoch.schedule.move(plateaus, index)
         # The epoch's values stand at the axis of its last batch.
         progress.windows -= 1
-        trainer.log.send(values)
+        trainer.log.send(trainer.log.collect())
         progress.windows += 1
+        trainer.log.end_epoch()
         progress.epoch["completed"] += 1
         if trainer.received_sigterm:
             raise SIGTERMException(143)
@@ -152,7 +164,7 @@ class FitLoop:
 
     def _is_done(self) -> bool:
         completed = self.progress.epoch["completed"]
-        if self.progress.steps == self.max_steps or (self.max_steps != -1 and self.progress.steps > self.max_steps):
+        if (self.progress.steps == self.max_steps and not self._place.within_epoch) or (self.max_steps != -1 and self.progress.steps > self.max_steps):
             rank_zero_info(f"fit ends: max_steps={self.max_steps} is reached.")
             return True
         if self.max_epochs is not None and self.max_epochs != -1 and completed >= self.max_epochs:
@@ -175,9 +187,9 @@ class FitLoop:
 
     # -- data ------------------------------------------------------------------------------------------------------------
 
-    def _is_reload_due(self) -> bool:
+    def _is_reload_due(self, loaded_in: int) -> bool:
         every = self._trainer.limits.reload_dataloaders_every_n_epochs
-        return bool(every) and self.progress.epoch["completed"] % every == 0
+        return bool(every) and self.progress.epoch["completed"] - loaded_in >= every
 
     def load_data(self) -> None:
         """Asks for the training loader, if that has not been done."""
@@ -191,9 +203,10 @@ class FitLoop:
 
     def _load_data(self) -> None:
         trainer, limits = self._trainer, self._trainer.limits
-        if self._loader is not None and not self._is_reload_due():
+        if self._loader is not None and not self._is_reload_due(self._loaded_in):
             return
         self._loader = trainer.loaders.train(trainer.source.request("train"))
+        self._loaded_in = self.progress.epoch["completed"]
         trainer.train_dataloader = self._loader
         limit = limits.limit_train_batches
         self.num_training_batches = trainer.loaders.count(self._loader, "limit_train_batches", limit)
@@ -241,14 +254,13 @@ class FitLoop:
         trainer.state.stage = RunningStage.VALIDATING
         if clears_gradients:
             trainer.dispatch.call_own("on_validation_model_zero_grad")
-        reload = self._is_reload_due() and self.progress.epoch["completed"] > 0
-        self.validation.run(reload=reload, progress=self.progress.val_batch)
+        self.validation.run(reload=self._is_reload_due(self.validation.loaded_in), progress=self.progress.val_batch)
         trainer.state.stage = RunningStage.TRAINING
 
     def _sanity_check(self) -> None:
         trainer = self._trainer
         steps = trainer.limits.num_sanity_val_steps
-        if self.validation is None or not steps or self._resumes_mid_epoch:
+        if self.validation is None or not steps or self._place.within_epoch:
             return
         trainer.state.stage = RunningStage.SANITY_CHECKING
         before = trainer.log.published.snapshot()
@@ -258,20 +270,3 @@ class FitLoop:
             trainer.dispatch.emit("on_sanity_check_end")
         trainer.log.published.restore(before)
         trainer.val_meters.clear()
-
-    # -- resuming --------------------------------------------------------------------------------------------------------
-
-    def _resume(self) -> None:
-        """Finds where a checkpoint left off: between epochs, or within one."""
-        epoch = self.progress.epoch
-        if self.max_epochs not in (None, -1) and epoch["completed"] > (self.max_epochs or 0):
-            raise MisconfigurationException(
-                f"the checkpoint was written in epoch {epoch['completed']}, and max_epochs={self.max_epochs} is less; raise max_epochs to"
-                " go on."
-            )
-        if epoch["processed"] > epoch["completed"]:  # written at the end of an epoch, before it was counted
-            epoch["completed"] = epoch["processed"]
-        if epoch["ready"] > epoch["processed"]:
-            self.progress.batch.rewind()
-            self._resumes_mid_epoch = True
-            epoch["started"] = epoch["ready"]

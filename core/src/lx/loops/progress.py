@@ -31,6 +31,15 @@ class BatchProgress:
             setattr(self, stage, 0)
         self.is_last_batch = False
 
+    def forget_total(self) -> None:
+        """Has the totals begin at zero, while the current pass stays to be seen."""
+        for stage in STAGES:
+            self.before[stage] = -getattr(self, stage)
+
+    def discard(self) -> None:
+        """Has the current pass never been."""
+        self.ready = self.started = self.processed = self.completed = 0
+
     def rewind(self) -> None:
         """Goes back to the last batch that was processed: what had only begun is done again."""
         self.ready = self.started = self.completed = self.processed
@@ -64,6 +73,7 @@ class FitProgress:
         self.steps = 0
         self.steps_before = 0
         self.windows = 0
+        self.windows_before = 0
         self.schedules = 0
         self.schedules_before = 0
         self.manual = False
@@ -76,7 +86,9 @@ class FitProgress:
     def begin_epoch(self) -> None:
         """Begins a new pass over the data."""
         self.batch.begin()
+        self.val_batch.forget_total()  # a file holds those of one epoch
         self.steps_before, self.schedules_before = self.steps, self.schedules
+        self.windows_before = self.windows
 
     def state_dict(self) -> dict[str, Any]:
         """The fit loop's part of a checkpoint, under the keys that Lightning uses."""
@@ -112,6 +124,7 @@ class FitProgress:
         self.schedules = moves["total"]["completed"]
         self.schedules_before = self.schedules - moves["current"]["completed"]
         self.windows = state["epoch_loop.state_dict"].get("_batches_that_stepped", self.steps)
+        self.windows_before = state["state_dict"].get("windows_before", self.windows - (self.steps - self.steps_before))
         self.batch.load_state_dict(state["epoch_loop.batch_progress"])
         self.val_batch.load_state_dict(state["epoch_loop.val_loop.batch_progress"])
         self.epoch = {stage: state["epoch_progress"]["current"][stage] for stage in STAGES}

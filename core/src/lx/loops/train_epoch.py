@@ -8,6 +8,7 @@ from typing import Any
 from lx.data.source import Batches
 from lx.kernel.errors import SIGTERMException
 from lx.loops.optimize import AutomaticOptimization, ManualOptimization
+from lx.loops.resume import Resumption, settle_plateaus
 from lx.loops.schedule import Schedule
 
 
@@ -32,22 +33,23 @@ class TrainEpoch:
         automatic = trainer.lightning_module.automatic_optimization
         self.optimize = AutomaticOptimization(trainer) if automatic else ManualOptimization(trainer)
         self.schedule = Schedule(trainer)
-        self._windows_before = 0
         limits = trainer.limits
         self._flush_every = 1 if limits.fast_dev_run else limits.log_every_n_steps
         self._seconds = limits.val_check_seconds
         self._last_validation = time.monotonic()
 
-    def run(self, loader: Iterator[Any], total: int | float, sized: bool) -> None:
+    def run(self, loader: Iterator[Any], total: int | float, sized: bool, place: Resumption) -> None:
         """Trains on the batches of an iterator, from the progress on; `total` is their number, `inf` if it is unknown."""
         progress = self._fit.progress
-        self._windows_before = progress.windows
-        self._train_on(Batches(loader, total, sized=sized, start=progress.batch.ready), total, sized)
+        if not place.within_epoch or self._goes_on(loader, total, sized, place):
+            self._train_on(Batches(loader, total, sized=sized, start=progress.batch.ready), total, sized)
         if self.optimize.held:
             # The batches came to an end earlier than the loader said, or at the module's wish: the window closes with what it holds.
             self.optimize.finish()
             self.schedule.move(self.schedule.by_step, self._steps_of_epoch())
             progress.windows += 1
+        if progress.batch.started < progress.batch.ready:  # the module ended the epoch, of which this is the end, too
+            self.schedule.move(self.schedule.by_epoch, progress.completed_epochs + 1)
 
     def _train_on(self, source: Batches, total: int | float, sized: bool) -> None:
         trainer, fit, log, progress = self._trainer, self._fit, self._trainer.log, self._fit.progress
@@ -56,7 +58,7 @@ class TrainEpoch:
         flush_every = self._flush_every if log.muted is None else 0
         validates = fit.validates_in_this_epoch()
         accumulates = trainer.accumulate_grad_batches != 1
-        closes, max_steps = True, trainer.max_steps
+        closes, max_steps, moves, plateau = True, trainer.max_steps, schedule.moves, schedule.plateau_by_step
 
         for batch_idx, batch in source:
             batches.ready += 1
@@ -71,25 +73,45 @@ class TrainEpoch:
                 closes = optimize.closes_window(total - batch_idx, is_last)
             optimize.run(batch, batch_idx, closes)
             batches.processed += 1
-            if schedule.moves:
+            if moves:
                 schedule.after_batch(self._steps_of_epoch(), closes, is_last)
             if batch_end is not None:
                 batch_end(optimize.outputs(), batch, batch_idx)
             batches.completed += 1
             if flush_every and closes and ((progress.windows + 1) % flush_every == 0 or trainer.should_stop):
-                log.send(log.collect("step"))
+                log.send(log.collect())
             if validates and self._validation_is_due(batch_idx, is_last, total, sized):
                 self._validate(closes)
-            if schedule.plateau_by_step and closes:
-                schedule.move(schedule.plateau_by_step, self._steps_of_epoch())
+            if plateau and closes:
+                schedule.move(plateau, self._steps_of_epoch())
             progress.windows += closes
             if (progress.steps == max_steps or trainer.should_stop or trainer.received_sigterm) and self._ends_here():
                 optimize.begin_epoch()  # a window that is open is given up
                 break
 
+    def _goes_on(self, loader: Iterator[Any], total: int | float, sized: bool, place: Resumption) -> bool:
+        """Brings the epoch of a checkpoint to where its next batch can come; returns whether one may."""
+        trainer, fit, progress = self._trainer, self._fit, self._fit.progress
+        ready = progress.batch.ready
+        for batch_idx, batch in zip(range(ready - place.held, ready), loader, strict=False):
+            # Their gradients are not in the checkpoint. Of all else that they did the first time, nothing is done again.
+            self.optimize.closes_window(total - batch_idx, False)
+            with trainer.log.aside():
+                self.optimize.run(trainer.transfer(batch), batch_idx, False)
+        if place.after_batch:
+            is_last, closes = progress.batch.is_last_batch, not place.held
+            if place.sends and closes and self.flush_is_due() and trainer.log.muted is None:
+                trainer.log.send(trainer.log.collect())
+            if place.validates and fit.validates_in_this_epoch() and self._validation_is_due(ready - 1, is_last, total, sized):
+                self._validate(closes)
+            if closes:
+                settle_plateaus(trainer, self.schedule, self.schedule.plateau_by_step, self._steps_of_epoch())
+            progress.windows += closes
+        return not ((progress.steps == trainer.max_steps or trainer.should_stop) and self._ends_here())
+
     def _steps_of_epoch(self) -> int:
         """The number of windows closed in this epoch, the one of this batch included."""
-        return self._fit.progress.windows - self._windows_before + 1  # type: ignore[no-any-return]
+        return self._fit.progress.windows - self._fit.progress.windows_before + 1  # type: ignore[no-any-return]
 
     def _ends_here(self) -> bool:
         """Whether the epoch ends with this batch; after SIGTERM the run does."""

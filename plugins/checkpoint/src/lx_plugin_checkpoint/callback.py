@@ -146,10 +146,13 @@ class ModelCheckpoint(Checkpoint):
             rank_zero_warn(f"ModelCheckpoint saves to {folder}, which is not empty.")
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Starts the clock, and takes the step from which training goes on as saved."""
+        """Starts the clock, and takes the step from which training goes on as saved, if that was done here."""
         self._training = True
         self._saved_any = self._validated = self._deferred = False
-        self._seen_step = self._saved_step = trainer.global_step
+        self._seen_step = trainer.global_step
+        own = (self.best_model_path, self.last_model_path, *self.best_k_models)
+        saved_here = not self._resumed_from or self._resumed_from in map(os.path.realpath, filter(None, own))
+        self._saved_step = self._seen_step if saved_here else 0
         if self._countdown is not None:
             self._countdown.start()
         if self.save_on_train_epoch_end is False and self.every_n_epochs and not trainer.enable_validation:

@@ -1,0 +1,74 @@
+"""Where a checkpoint left off, between two epochs or within one, and what was still to be done there."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from lx.kernel.errors import MisconfigurationException
+from lx.rank_zero import rank_zero_warn
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """What comes first when a fit goes on.
+
+    `within_epoch`: an epoch is gone on with. `held`: so many batches, the last that were trained on, lie in a window without a step yet.
+    `after_batch`: not all was done that comes after the last batch; of that, `sends` is its values to the loggers, and `validates` its
+    validation. `owes_plateaus`: the epoch is over but for its plateau schedulers. `meters`: what the epoch had logged.
+    """
+
+    within_epoch: bool = False
+    owes_plateaus: bool = False
+    held: int = 0
+    after_batch: bool = False
+    sends: bool = False
+    validates: bool = False
+    meters: tuple[Any, ...] = ()
+
+
+def find_place(trainer: Any, progress: Any, carried: dict[str, Any] | None, max_epochs: int | None) -> Resumption:
+    """Reads from the counters where training goes on, and brings them there.
+
+    `carried` is what a checkpoint holds beside the counters, None where the counters are those of an earlier fit of this trainer. Raises
+    `MisconfigurationException` if the place lies beyond `max_epochs`.
+    """
+    epoch = progress.epoch
+    if max_epochs not in (None, -1) and epoch["completed"] > (max_epochs or 0):
+        raise MisconfigurationException(
+            f"the checkpoint was written in epoch {epoch['completed']}, and max_epochs={max_epochs} is less; raise max_epochs to go on."
+        )
+    over = epoch["processed"] > epoch["completed"]  # written at the end of an epoch, before it was counted
+    if over:
+        epoch["completed"] = epoch["processed"]
+    if epoch["ready"] <= epoch["processed"]:
+        return Resumption(owes_plateaus=over and carried is not None)
+    epoch["started"] = epoch["ready"]
+    return _find_batch(trainer, progress, carried)
+
+
+def _find_batch(trainer: Any, progress: Any, carried: dict[str, Any] | None) -> Resumption:
+    batch, validation, known = progress.batch, progress.val_batch, carried or {}
+    between = batch.ready == batch.processed > 0  # no batch was being trained on
+    in_hooks = between and batch.processed > batch.completed  # those at the end of the batch
+    # Where a file does not say it: a window is counted after the validation that follows it.
+    after_batch = in_hooks or (between and known.get("validating", progress.manual or progress.windows < progress.steps))
+    validates = after_batch and (in_hooks or not 0 < validation.ready == validation.completed or not validation.is_last_batch)
+    if validates and not in_hooks:
+        validation.discard()
+    size = trainer.accumulate_grad_batches
+    held = known.get("held", batch.processed % size if isinstance(size, int) and not batch.is_last_batch else 0)
+    if carried is not None and "windows_before" not in carried and not progress.manual:
+        progress.windows = progress.steps - (after_batch and not held)  # in Lightning, each window is a step
+    batch.rewind()
+    return Resumption(True, False, held, after_batch, in_hooks, validates, tuple(known.get("meters", ())))
+
+
+def settle_plateaus(trainer: Any, schedule: Any, configs: list[Any], index: int) -> None:
+    """Moves plateau schedulers that had not moved yet when the checkpoint was written."""
+    for config in configs:
+        if config.monitor is None or config.monitor in trainer.callback_metrics:
+            schedule.move([config], index)
+        else:
+            rank_zero_warn(
+                f"{type(config.scheduler).__name__} misses one value: the checkpoint does not say what {config.monitor!r} was when it was"
+                " written. Those that lx writes do."
+            )
