@@ -195,9 +195,8 @@ def compile_fan(
         for listener in before:
             listener(trainer, module, *args)
         result = hook(*args) if hook is not None else None
-        if after and hook is not None:  # these look at what the module has just logged
-            log.reduce()
-            log.collect("epoch")
+        if after and (before or hook is not None):  # these look at what the others have just logged
+            log.settle()
         for listener in after:
             listener(trainer, module, *args)
         log.site = outer

@@ -112,11 +112,7 @@ class Run:
         trainer, module = self.trainer, self.module
         trainer.lightning_module, trainer.datamodule = module, self.datamodule
         trainer.model = module
-        trainer.log.published.clear()
-        trainer.log.site = None
-        trainer.log.owner = module
-        for meters in (trainer.train_meters, trainer.val_meters, trainer.test_meters):
-            meters.clear()
+        trainer.log.begin_run(module, (trainer.train_meters, trainer.val_meters, trainer.test_meters))
         module.trainer = trainer
         if self.datamodule is not None:
             self.datamodule.trainer = trainer
@@ -274,7 +270,7 @@ class Run:
                     f"the module and the data module have different values for the hyperparameters {clash}; name them differently."
                 )
             params.update(mine)
-        if not trainer.enable_autolog_hparams or not trainer.is_global_zero or self.fn is not TrainerFn.FITTING:
+        if not trainer.enable_autolog_hparams or not trainer.is_global_zero:
             return
         for logger in trainer.loggers:
             if params:

@@ -20,7 +20,7 @@ class RunView:
     num_nodes = delegated("resolution.request.num_nodes", "The number of nodes.")
     device_ids = delegated("resolution.devices", "The indices of the devices of this node.")
     callback_metrics = delegated("log.callback_metrics", "Everything that was logged: name to tensor.")
-    logged_metrics = delegated("log.published.logged", "What was sent to the loggers.")
+    logged_metrics = delegated("log.logged_metrics", "What loggers get, the newest value of each name.")
     progress_bar_metrics = delegated("log.progress_bar_metrics", "What was logged with `prog_bar=True`, as numbers.")
     init_module = delegated("fabric.init_module", "A context in which modules are made on the device, in the precision.")
     current_epoch = delegated("fit_loop.progress.completed_epochs", "The epochs completed, which is the index of the one that runs.")

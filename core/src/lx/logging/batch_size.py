@@ -62,8 +62,8 @@ def _size(tensor: Tensor) -> int:
 def _sizes(batch: Any) -> Iterator[int | None]:
     if isinstance(batch, Tensor):
         yield _size(batch)
-    elif isinstance(batch, str | bytes):
-        yield len(batch) if isinstance(batch, str) else None
+    elif isinstance(batch, str | bytes):  # which would go on for ever: a letter is a text, too
+        yield None
     elif isinstance(batch, Mapping):
         for value in batch.values():
             yield from _sizes(value)

@@ -133,8 +133,10 @@ class RunLog:
             meter.take_over(known)
         if _is_metric(value):
             meter.metric = self._owned(name, value, metric_attribute)
-        if not add_idx and self.dataloader_idx is not None and any(
-            other == name and idx != self.dataloader_idx for _, other, idx in self.meters
+        if (
+            not add_idx
+            and self.dataloader_idx is not None
+            and any(other == name and idx != self.dataloader_idx for _, other, idx in self.meters)
         ):
             raise MisconfigurationException(
                 f"self.log({name!r}, add_dataloader_idx=False): two loaders log this name; name each differently."

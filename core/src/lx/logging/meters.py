@@ -156,7 +156,9 @@ class Meter:
     def take(self, metric: Any) -> None:
         """Takes up a metric object, which has done its own recording, and, if its `forward` was called, its value for this step."""
         if self.metric is None:
-            raise MisconfigurationException(f"self.log({self.name!r}): this was a number before, and is a metric object now; name it apart.")
+            raise MisconfigurationException(
+                f"self.log({self.name!r}): this was a number before, and is a metric object now; name it apart."
+            )
         self.seen, self.value, self.metric = True, None, metric
         if self.on_step:
             # What forward returned for this batch; torchmetrics keeps it under this name only, None if there was no forward.

@@ -41,6 +41,7 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
     if not tensors:
         return dict(metrics)
     device = next(iter(tensors.values())).device
-    flat = torch.stack([value.detach().reshape(()).to(device=device, dtype=torch.float32) for value in tensors.values()])
+    exact = torch.float64 if any(value.dtype is torch.float64 for value in tensors.values()) else torch.float32
+    flat = torch.stack([value.detach().reshape(()).to(device=device, dtype=exact) for value in tensors.values()])
     found = dict(zip(tensors, flat.tolist(), strict=True))
     return {name: found.get(name, value) for name, value in metrics.items()}

@@ -40,6 +40,7 @@ class Evaluation:
         self.prefix = stage.dataloader_prefix or ""
         self._limit = limit
         self._loaders: CombinedLoader | None = None
+        self.loaded_in = 0  # the epoch in which the loaders were asked for
         self.num_batches: list[int | float] = []
         module = trainer.lightning_module
         self._meters = trainer.val_meters if stage is RunningStage.VALIDATING else trainer.test_meters
@@ -53,6 +54,7 @@ class Evaluation:
         trainer = self._trainer
         if self._loaders is None or reload:
             self._loaders = trainer.loaders.evaluation(trainer.source.request(self.prefix), self.prefix)
+            self.loaded_in = trainer.current_epoch
             name = f"limit_{self.prefix}_batches"
             sequential = self._loaders.mode == "sequential"
             loaders = self._loaders.flattened if sequential else [self._loaders]
@@ -74,7 +76,7 @@ class Evaluation:
         progress = progress if progress is not None else BatchProgress()
         progress.begin()
         before = log.begin_stage(self._meters, training=False)
-        with evaluating(trainer, f"on_{stage}_model_eval", f"on_{stage}_model_train"), no_gradients(trainer):
+        with no_gradients(trainer), evaluating(trainer, f"on_{stage}_model_eval", f"on_{stage}_model_train"):
             dispatch.emit(f"on_{stage}_start")
             dispatch.emit(f"on_{stage}_epoch_start")
             assert self._loaders is not None
@@ -84,11 +86,10 @@ class Evaluation:
                 self._run_loader(iter(loader), count, dataloader_idx, len(counts) > 1, progress, quiet)
             log.dataloader_idx = None
             log.batch = None
-            log.reduce()
-            log.collect("epoch")
+            log.settle()
             dispatch.emit(f"on_{stage}_epoch_end")
-            log.reduce()
-            values = log.collect("epoch")
+            log.settle()
+            values = log.collect()
             if not quiet:
                 log.send(values)
             results = self._results(len(counts))
@@ -134,19 +135,14 @@ class Evaluation:
 
     def _send_step_values(self, dataloader_idx: int) -> None:
         """Step values of evaluations go out for every batch, on an axis of their own that counts the batches of each loader."""
-        values = {name: value for name, value in self._trainer.log.collect("step").items() if self._of_loader(name, dataloader_idx)}
-        if values:
-            axis = self._axis.get(dataloader_idx, 0)
-            self._trainer.log.send(values, step=axis, epoch=False)
-        self._axis[dataloader_idx] = self._axis.get(dataloader_idx, 0) + 1
-
-    def _of_loader(self, name: str, dataloader_idx: int) -> bool:
-        return "/dataloader_idx_" not in name or name.endswith(f"/dataloader_idx_{dataloader_idx}")
+        axis = self._axis.get(dataloader_idx, 0)
+        self._trainer.log.send(self._trainer.log.collect(), step=axis, epoch=False)
+        self._axis[dataloader_idx] = axis + 1
 
     def _results(self, loaders: int) -> list[dict[str, float]]:
         values = self._trainer.log.epoch_values()
         shared = values.pop(None, {})
-        rows = [{**values.get(idx, {}), **(shared if loaders == 1 or idx == 0 else {})} for idx in range(loaders)]
+        rows = [{**values.get(idx, {}), **shared} for idx in range(loaders)]
         return [{name: float(value) for name, value in row.items()} for row in rows]
 
 
