@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from lx.interfaces.progress_bar import ProgressBar
 from lx.kernel.errors import MisconfigurationException
-from lx_plugin_tqdm.line import Line, Nowhere, Pace, bar_class, effective_rate, is_live
+from lx_plugin_tqdm.above import Prints
+from lx_plugin_tqdm.line import Line, Nowhere, Pace, bar_class, effective_rate, in_notebook, is_live
 
 SECONDS_BETWEEN_DRAWS = 0.1
 SECONDS_BETWEEN_LOG_LINES = 60.0
@@ -24,7 +25,8 @@ class TQDMProgressBar(ProgressBar):
     time. The environment variable `TQDM_MINITERS` raises the rate. `process_position` moves the bar down by that many pairs of lines,
     for several programs in one terminal. With `leave=True` every finished epoch leaves its line, otherwise the last one does.
 
-    Where the output is no terminal (a pipe, a log of CI), a line is printed per epoch, and in epochs that last one a minute.
+    What the program prints meanwhile appears above the bar, and so does a warning. Where the output is no terminal (a pipe, a log of CI),
+    a line is printed per epoch, and in epochs that last one a minute.
 
     To change a bar, override the `init_..._tqdm` method that makes it; to change what is shown beside it, override `get_metrics`.
     Raises `MisconfigurationException` for a negative `refresh_rate`.
@@ -57,6 +59,8 @@ class TQDMProgressBar(ProgressBar):
         self.clock: Callable[[], float] = time.monotonic
         self._disabled = False
         self._live = False
+        self._stream: Any = None
+        self._prints = Prints()
         self._train: Line | None = None
         self._eval: Line | None = None
         self._eval_description = ""
@@ -89,11 +93,8 @@ class TQDMProgressBar(ProgressBar):
         self._disabled = False
 
     def print(self, *args: Any, sep: str = " ", **kwargs: Any) -> None:
-        """Prints like the builtin, above the bar."""
-        if self._live and not (self._train is None and self._eval is None):
-            bar_class().write(sep.join(map(str, args)), file=kwargs.get("file"), end=kwargs.get("end", "\n"))
-        else:
-            print(*args, sep=sep, **kwargs)
+        """Prints like the builtin, which prints above the bar."""
+        print(*args, sep=sep, **kwargs)
 
     def init_sanity_tqdm(self) -> Any:
         """The bar of the sanity check; override it to change the bar."""
@@ -119,7 +120,8 @@ class TQDMProgressBar(ProgressBar):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Finds out whether there is a terminal; disables the bar on all ranks but 0."""
         super().setup(trainer, pl_module, stage)
-        self._live = is_live(sys.stdout)
+        self._stream = sys.stdout
+        self._live = is_live(self._stream)
         self._pace = Pace(SECONDS_BETWEEN_DRAWS if self._live else SECONDS_BETWEEN_LOG_LINES, self.clock)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -216,6 +218,7 @@ class TQDMProgressBar(ProgressBar):
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Closes what is open, so that the terminal is clean and this callback can be pickled."""
         self._close(leave=True)
+        self._stream = None
 
     def _make(self, description: str, leave: bool, row: int = 0) -> Any:
         return bar_class()(
@@ -223,7 +226,7 @@ class TQDMProgressBar(ProgressBar):
             position=2 * self.process_position + row,
             leave=leave,
             dynamic_ncols=self._live,
-            file=sys.stdout if self._live else Nowhere(),
+            file=self._stream if self._live else Nowhere(),
             bar_format=self.BAR_FORMAT if self._live else self.LOG_FORMAT,
             mininterval=0,
             miniters=1,
@@ -231,7 +234,9 @@ class TQDMProgressBar(ProgressBar):
         )
 
     def _line(self, init: Callable[[], Any]) -> Line:
-        return Line(init, self.ENDLESS_FORMAT, self.refresh_rate, self._pace, None if self._live else sys.stdout)
+        if self._live and not in_notebook():
+            self._prints.redirect(self._stream)
+        return Line(init, self.ENDLESS_FORMAT, self.refresh_rate, self._pace, None if self._live else self._stream)
 
     def _open(self, description: str, init: Callable[[], Any]) -> None:
         if self.is_disabled:
@@ -260,9 +265,12 @@ class TQDMProgressBar(ProgressBar):
                 self._eval.draw()
             self._eval.close(leave)
             self._eval = None
+            if self._train is None:
+                self._prints.restore()
 
     def _close(self, leave: bool) -> None:
         lines, self._eval, self._train = (self._eval, self._train), None, None
         for line in lines:
             if line is not None:
                 line.close(leave and (line is lines[1] or lines[1] is None))
+        self._prints.restore()
