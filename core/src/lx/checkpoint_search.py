@@ -1,8 +1,11 @@
 """Which checkpoint a run loads."""
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
+from lx.kernel.errors import ArgumentTypeError
 from lx.rank_zero import rank_zero_warn
 from lx.state import TrainerFn
 
@@ -25,20 +28,27 @@ class ResumePath:
 
 
 class CheckpointSearch:
-    """What `ckpt_path` means: a path, `"best"`, `"last"`, or what an entry point takes without one."""
+    """What `ckpt_path` means: a path, `"best"`, `"last"`, `"hpc"`, or what an entry point takes without one."""
 
     def __init__(self, trainer: Any, fn: TrainerFn, given_model: bool) -> None:
         self._trainer, self._fn, self._given_model = trainer, fn, given_model
 
     def find(self, asked: Any) -> Any:
-        """The path of the checkpoint to load, None for none; raises `ValueError` if `"best"` or the last fit has none."""
+        """The path of the checkpoint to load, None for none.
+
+        Raises `ValueError` if `"best"`, `"hpc"` or the last fit has none, or for an empty path, `ArgumentTypeError` for what is no path.
+        """
         if asked is None:
             return self._default()
-        if asked == "best":
-            return self._best()
-        if asked == "last":
-            return self._last()
-        return asked
+        if not isinstance(asked, str | os.PathLike):
+            raise ArgumentTypeError(f"ckpt_path={asked!r}: it must be a path, 'best', 'last', 'hpc' or None.")
+        if not os.fspath(asked):
+            raise ValueError(
+                f"trainer.{self._fn}(ckpt_path={asked!r}): the path is empty, as best_model_path of a callback is while nothing has been"
+                " saved; give the path of a checkpoint, or None for none."
+            )
+        keywords = {"best": self._best, "last": self._last, "hpc": self._hpc}
+        return keywords[asked]() if asked in keywords else asked
 
     def _default(self) -> Any:
         if self._fn is TrainerFn.FITTING:
@@ -63,9 +73,7 @@ class CheckpointSearch:
                 "ckpt_path='best': no callback writes checkpoints, so there is no best one; add 'model_checkpoint' to callbacks."
             )
         if len(callbacks) > 1:
-            rank_zero_warn(
-                f"ckpt_path='best': {len(callbacks)} callbacks have one; the first decides, {type(callbacks[0]).__name__}."
-            )
+            rank_zero_warn(f"ckpt_path='best': {len(callbacks)} callbacks have one; the first decides, {type(callbacks[0]).__name__}.")
         path = getattr(callbacks[0], "best_model_path", "")
         if not path:
             raise ValueError("ckpt_path='best': no checkpoint has been saved yet, so there is no best one; call fit first.")
@@ -81,3 +89,14 @@ class CheckpointSearch:
                 rank_zero_warn("ckpt_path='last': there is no last checkpoint yet; the run starts from scratch.")
             return None
         return max(found, key=lambda path: Path(path).stat().st_mtime)
+
+    def _hpc(self) -> Path:
+        """The newest of the checkpoints that a job wrote before it was queued again."""
+        folder = Path(self._trainer.default_root_dir)
+        numbers = {int(match[1]): path for path in folder.glob("hpc_ckpt_*.ckpt") if (match := re.search(r"_(\d+)\.ckpt$", path.name))}
+        if not numbers:
+            raise ValueError(
+                f"ckpt_path='hpc': there is no file hpc_ckpt_<number>.ckpt in {str(folder)!r} (default_root_dir); give the path of a"
+                " checkpoint."
+            )
+        return numbers[max(numbers)]

@@ -12,8 +12,8 @@ from lx.kernel.errors import MisconfigurationException
 from lx.rank_zero import rank_zero_warn
 
 FORMS = (
-    "an optimizer; a list of optimizers; ([optimizers], [schedulers]); {'optimizer': ..., 'lr_scheduler': ...}; a list of such mappings; or"
-    " None"
+    "an optimizer; a list of optimizers; two lists, ([optimizers], [schedulers]); {'optimizer': ..., 'lr_scheduler': ...}; a list of such"
+    " mappings; or None"
 )
 _KEYS = ("scheduler", "name", "interval", "frequency", "reduce_on_plateau", "monitor", "strict")
 
@@ -38,8 +38,9 @@ def read_configuration(configured: Any, *, automatic: bool, steps_schedulers: bo
 
     Raises `MisconfigurationException` for what has none of the accepted forms, and for schedulers that cannot work.
     """
-    optimizers, schedulers, monitor = _split(configured)
-    if not optimizers:
+    by_hand_alone = not automatic and isinstance(configured, list | tuple) and not configured
+    optimizers, schedulers, monitor = _split(None if by_hand_alone else configured)
+    if not optimizers and not by_hand_alone:
         rank_zero_warn("configure_optimizers returned None: this fit runs without an optimizer.")
     configs = [_scheduler_config(scheduler, monitor, automatic, steps_schedulers) for scheduler in schedulers]
     for config in configs:
@@ -60,17 +61,26 @@ def _split(configured: Any) -> tuple[list[Optimizer], list[Any], str | None]:
     if isinstance(configured, Mapping):
         return _from_mapping(configured)
     if isinstance(configured, list | tuple):
-        if len(configured) == 2 and all(isinstance(part, list | tuple) for part in configured):
+        if len(configured) == 2 and isinstance(configured[0], list | tuple):
             optimizers, schedulers = configured
             if all(isinstance(optimizer, Optimizer) for optimizer in optimizers):
-                return list(optimizers), list(schedulers), None
+                return list(optimizers), list(schedulers) if isinstance(schedulers, list | tuple) else [schedulers], None
         if configured and all(isinstance(part, Optimizer) for part in configured):
             return list(configured), [], None
         if configured and all(isinstance(part, Mapping) for part in configured):
             parts = [_from_mapping(part) for part in configured]
             schedulers = [_with_monitor(scheduler, monitor) for _, found, monitor in parts for scheduler in found]
             return [optimizer for found, _, _ in parts for optimizer in found], schedulers, None
-    raise MisconfigurationException(f"configure_optimizers returned {_outline(configured)}; it must return {FORMS}.")
+    raise MisconfigurationException(f"configure_optimizers returned {_outline(configured)}; it must return {FORMS}.{_meant(configured)}")
+
+
+def _meant(configured: Any) -> str:
+    """What somebody may have meant who returned something else."""
+    if isinstance(configured, type) and issubclass(configured, Optimizer):
+        return f" Did you mean {configured.__name__}(self.parameters(), ...)?"
+    if isinstance(configured, list | tuple) and len(configured) == 2 and isinstance(configured[0], Optimizer):
+        return " An optimizer and its scheduler are returned as ([optimizer], [scheduler])."
+    return ""
 
 
 def _from_mapping(configured: Mapping[str, Any]) -> tuple[list[Optimizer], list[Any], str | None]:
@@ -100,7 +110,9 @@ def _scheduler_config(given: Any, monitor: str | None, automatic: bool, steps_sc
     if strange:
         rank_zero_warn(f"configure_optimizers: a scheduler has the keys {strange}, which are left out; known are {', '.join(_KEYS)}.")
     if "scheduler" not in fields:
-        raise MisconfigurationException(f"configure_optimizers: the scheduler configuration {fields!r} lacks the key 'scheduler'.")
+        raise MisconfigurationException(
+            f"configure_optimizers: the scheduler configuration {_outline(fields)} lacks the key 'scheduler'; put the scheduler there."
+        )
     config = LRSchedulerConfig(**{"monitor": monitor, **{key: value for key, value in fields.items() if key in _KEYS}})
     scheduler = config.scheduler
     if config.interval not in ("step", "epoch"):
@@ -112,7 +124,10 @@ def _scheduler_config(given: Any, monitor: str | None, automatic: bool, steps_sc
             f"configure_optimizers: frequency={config.frequency!r} of {_outline(scheduler)}; it must be an integer, 1 or more."
         )
     if not all(callable(getattr(scheduler, name, None)) for name in ("state_dict", "load_state_dict")):
-        raise TypeError(f"the scheduler {_outline(scheduler)} must have state_dict and load_state_dict, or a checkpoint could not hold it.")
+        raise TypeError(
+            f"configure_optimizers: the scheduler {_outline(scheduler)} must have state_dict and load_state_dict, as those of"
+            " torch.optim.lr_scheduler have, or a checkpoint could not hold it."
+        )
     if isinstance(scheduler, ReduceLROnPlateau):
         config.reduce_on_plateau = True
     if not automatic:

@@ -15,7 +15,7 @@ from lx.data.transfer import compile_transfer
 from lx.dispatch import Dispatch, order_callbacks, overrides
 from lx.hparams import drop_unpicklable
 from lx.interfaces.layer_sync import LayerSync
-from lx.kernel.errors import MisconfigurationException
+from lx.kernel.errors import ComponentTypeError, MisconfigurationException
 from lx.limits import epoch_bounds
 from lx.loops.evaluate import Evaluation
 from lx.loops.predict import Prediction
@@ -24,7 +24,7 @@ from lx.optimizers import LightningOptimizer, read_configuration
 from lx.rank_zero import PossibleUserWarning, rank_zero_warn
 from lx.signals import heeding_sigterm
 from lx.state import RunningStage, TrainerFn, TrainerStatus
-from lx.verify import verify
+from lx.verify import read_data, read_model, verify
 
 STAGES = {
     TrainerFn.FITTING: RunningStage.TRAINING,
@@ -37,9 +37,9 @@ STAGES = {
 class Run:
     """One call of `fit`, `validate`, `test` or `predict`.
 
-    arguments checked, checkpoint found
+    arguments, model and data verified
     processes launched
-    callbacks of the model merged, configuration verified, checkpoint read
+    callbacks of the model merged, checkpoint found and read
     prepare_data
     setup (data module, callbacks, module), configure_model
     [weights, data module and callbacks restored]
@@ -55,15 +55,11 @@ class Run:
     def __init__(
         self, trainer: Any, fn: TrainerFn, model: Any, given: dict[str, Any], datamodule: Any, ckpt_path: Any, weights_only: bool | None
     ) -> None:
-        first = next(iter(given))
-        if isinstance(given[first], LightningDataModule):
-            datamodule, given = given[first], {**given, first: None}
-        if datamodule is not None and any(loaders is not None for loaders in given.values()):
-            raise MisconfigurationException(f"{fn}: loaders and a data module were both given; give one of the two.")
+        given, datamodule = read_data(fn, given, datamodule)
         self.trainer = trainer
         self.fn = fn
         self.given_model = model is not None
-        self.module = _module(model if model is not None else trainer.lightning_module, fn)
+        self.module = read_model(model if model is not None else trainer.lightning_module, fn)
         self.datamodule = datamodule
         self.source = Source(self.module, datamodule, given)
         self.weights_only = weights_only
@@ -72,6 +68,8 @@ class Run:
         self.keep_predictions = True
         self.exception: BaseException | None = None
         self._layer_sync: LayerSync | None = None
+        self._began = False
+        self._to_tear_down: list[Callable[[], Any]] = []
 
     def start(self) -> Any:
         """Runs it all on every process; returns what the loop returns."""
@@ -79,6 +77,7 @@ class Run:
         trainer.state.fn, trainer.state.status, trainer.state.stage = self.fn, TrainerStatus.RUNNING, STAGES[self.fn]
         trainer.run = self
         try:
+            verify(self.fn, self.module, self.source, trainer)  # before other processes are started
             return trainer.fabric.launch(lambda fabric: self._on_every_rank())
         except KeyboardInterrupt as error:
             self._fail(error)
@@ -92,9 +91,10 @@ class Run:
     def _on_every_rank(self) -> Any:
         trainer = self.trainer
         self._attach()
-        self._verify()
+        self._ready_data()
         content = self._read_checkpoint()
         trainer.dispatch = self._new_dispatch()
+        self._began = True
         if trainer.profiler is not None:
             trainer.profiler.setup(stage=self.fn.value, local_rank=trainer.local_rank, log_dir=trainer.log_dir)
         with ExitStack() as stack:
@@ -133,15 +133,18 @@ class Run:
 
     def _merge_callbacks(self) -> None:
         """Callbacks of the model replace those of the trainer that have the same class, or a base of it."""
-        brought = self.module.configure_callbacks()
-        brought = list(brought) if isinstance(brought, list | tuple) else [brought] if brought else []
-        if not brought:
+        returned = self.module.configure_callbacks()
+        listed = list(returned) if isinstance(returned, list | tuple) else [returned] if returned else []
+        if not listed:
             return
+        try:
+            brought = [self.trainer.manager.registry.callback.build(one) for one in listed]
+        except ComponentTypeError as error:
+            raise ComponentTypeError(f"{type(self.module).__name__}.configure_callbacks returned {returned!r}: {error}") from None
         kept = [one for one in self.trainer.callbacks if not any(isinstance(new, type(one)) for new in brought)]
         self.trainer.callbacks = order_callbacks([*kept, *brought])
 
-    def _verify(self) -> None:
-        verify(self.fn, self.module, self.source, self.trainer)
+    def _ready_data(self) -> None:
         limits = self.trainer.limits
         self.validates = (
             self.fn is TrainerFn.FITTING
@@ -169,7 +172,10 @@ class Run:
         content = trainer.strategy.load_checkpoint(path, map_location=protocol.on_host, weights_only=self.weights_only)
         for logger in trainer.loggers:
             logger.resumes = self.fn is TrainerFn.FITTING
-        return protocol.check(content, path, self.fn is TrainerFn.FITTING)
+        content = protocol.check(content, path, self.fn is TrainerFn.FITTING)
+        if self.fn is TrainerFn.FITTING:
+            protocol.check_epochs(content, path, trainer.fit_loop.max_epochs)
+        return content
 
     def _new_dispatch(self) -> Dispatch:
         trainer = self.trainer
@@ -186,12 +192,11 @@ class Run:
     def _prepare(self, content: dict[str, Any] | None) -> None:
         trainer, module, datamodule = self.trainer, self.module, self.datamodule
         self._prepare_data()
-        owners = [(datamodule, "LightningDataModule")] if datamodule is not None else []
-        for owner, kind in owners:
-            trainer.dispatch.timed(owner.setup, owner, kind, "setup")(stage=self.fn)
+        if datamodule is not None:
+            self._set_up(datamodule, "LightningDataModule", stage=self.fn)
         for callback in trainer.callbacks:
-            trainer.dispatch.timed(callback.setup, callback, "Callback", "setup")(trainer, module, self.fn)
-        trainer.dispatch.timed(module.setup, module, "LightningModule", "setup")(stage=self.fn)
+            self._set_up(callback, "Callback", trainer, module, self.fn)
+        self._set_up(module, "LightningModule", stage=self.fn)
         if overrides(module, "configure_model", LightningModule):
             with trainer.strategy.module_init_context():
                 module.configure_model()
@@ -227,6 +232,11 @@ class Run:
             if trainer.local_rank == 0 if owner.prepare_data_per_node else trainer.global_rank == 0:
                 trainer.dispatch.timed(owner.prepare_data, owner, kind, "prepare_data")()
         trainer.strategy.barrier("prepare_data")
+
+    def _set_up(self, owner: Any, kind: str, *args: Any, **kwargs: Any) -> None:
+        """Calls the `setup` of one who takes part; once that has begun, `teardown` follows, however the run ends."""
+        self._to_tear_down.append(lambda: owner.teardown(*args, **kwargs))
+        self.trainer.dispatch.timed(owner.setup, owner, kind, "setup")(*args, **kwargs)
 
     def _set_up_model(self) -> None:
         trainer, module, strategy = self.trainer, self.module, self.trainer.strategy
@@ -324,26 +334,23 @@ class Run:
         self.trainer.precision_plugin.teardown()
 
     def _tear_down(self) -> None:
-        trainer, module = self.trainer, self.module
-        if self.datamodule is not None:
-            self.datamodule.teardown(stage=self.fn)
-        for callback in trainer.callbacks:
-            callback.teardown(trainer, module, self.fn)
-        module.teardown(stage=self.fn)
+        """Calls each `teardown` that is due, once, in the order of the setups."""
+        while self._to_tear_down:
+            self._to_tear_down.pop(0)()
 
     def _fail(self, error: BaseException) -> None:
         """Tells everybody, and lets them clean up; the error that ended the run stays the one that is raised."""
         trainer = self.trainer
         self.exception = error
         trainer.state.status = TrainerStatus.INTERRUPTED
-        if trainer.lightning_module is not self.module or trainer.dispatch is None:
+        if not self._began:  # it was refused, and nobody has taken part in it
             trainer.state.stage = None
             return
         told: list[Callable[[], Any]] = [
             *(lambda callback=callback: callback.on_exception(trainer, self.module, error) for callback in trainer.callbacks),
             *([lambda: self.datamodule.on_exception(error)] if self.datamodule is not None else []),
             *(lambda logger=logger: logger.finalize("failed") for logger in (trainer.loggers if trainer.is_global_zero else [])),
-            self._tear_down,
+            *self._to_tear_down,
             lambda: trainer.manager.hook.lx_run_ended(run=self),
         ]
         for tell in told:
@@ -355,17 +362,6 @@ class Run:
                 )
         trainer.state.stage = None
         trainer.resume.take(None)
-
-
-def _module(model: Any, fn: TrainerFn) -> LightningModule:
-    if isinstance(model, LightningModule):
-        return model
-    original = getattr(model, "_orig_mod", None)  # what torch.compile wrapped; it has no other name
-    if isinstance(original, LightningModule):
-        return original
-    if model is None:
-        raise TypeError(f"trainer.{fn}() needs a model, since no model was fitted before: trainer.{fn}(model).")
-    raise TypeError(f"trainer.{fn}(model) takes a LightningModule, not {type(model).__module__}.{type(model).__qualname__}.")
 
 
 def _has_own(owner: Any, hook: str) -> bool:

@@ -220,7 +220,10 @@ class Strategy(ABC):
         try:
             return module.load_state_dict(state, strict=strict)
         except RuntimeError as error:
-            raise CheckpointMismatchError(f"the weights in the checkpoint do not fit the model: {error}") from error
+            raise CheckpointMismatchError(
+                f"the weights in the checkpoint do not fit the model: {error}\nMake the model with the arguments that it was saved with"
+                " (load_from_checkpoint does), or set self.strict_loading = False to load what has the same names."
+            ) from error
 
     def optimizer_state_dict(self, optimizer: Optimizer, module: nn.Module) -> dict[str, Any]:
         """The whole state of an optimizer as it is saved; called on every rank."""

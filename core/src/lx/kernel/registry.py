@@ -10,7 +10,14 @@ from types import MappingProxyType
 from typing import Any
 
 from lx.kernel.component import ComponentSpec, is_name, normalise, parse
-from lx.kernel.errors import BrokenPluginError, CollisionError, ComponentArgumentError, ComponentError, UnknownComponentError
+from lx.kernel.errors import (
+    BrokenPluginError,
+    CollisionError,
+    ComponentArgumentError,
+    ComponentError,
+    ComponentTypeError,
+    UnknownComponentError,
+)
 
 PROGRAM = "this-program"
 """The provider of what the running program registered itself; `"name@this-program"` selects it."""
@@ -209,7 +216,7 @@ class KindRegistry:
         """An instance: what is one already is handed through, a name is looked up and called with its arguments.
 
         `extra` ranks over the entry's defaults and under the arguments in `spec`. Raises `ComponentArgumentError` for
-        arguments that the constructor does not take, and `TypeError` for an instance of something else.
+        arguments that the constructor does not take, and `ComponentTypeError` for an instance of something else.
         """
         if isinstance(spec, str | Mapping | ComponentSpec):
             wanted = parse(spec)
@@ -225,7 +232,7 @@ class KindRegistry:
         if isinstance(spec, self.interface):
             return spec
         hint = f" Did you mean {spec.__name__}(...)?" if isinstance(spec, type) and issubclass(spec, self.interface) else ""
-        raise TypeError(f"{spec!r} is no {self.kind}: pass a name, a component string or a {self.interface.__name__}.{hint}")
+        raise ComponentTypeError(f"{spec!r} is no {self.kind}: pass a name, a component string or a {self.interface.__name__}.{hint}")
 
     def standing_for(self, role: str) -> list[Entry]:
         """The entries registered for a role, the highest rank first; equal ranks by name."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lx.interfaces.checkpoint_io import CheckpointIO
-from lx.kernel.errors import CheckpointCorruptError, CheckpointNotFoundError, MisconfigurationException
+from lx.kernel.errors import CheckpointCorruptError, CheckpointDirectoryError, CheckpointNotFoundError, MisconfigurationException
 from lx_plugin_torch_io.atomic import replaced
 from lx_plugin_torch_io.inspection import ZIP_MAGIC, check_whole, explained
 
@@ -56,8 +56,9 @@ class TorchCheckpointIO(CheckpointIO):
         if not file.exists():
             raise CheckpointNotFoundError(f"there is no checkpoint {str(path)!r}. {_surroundings(file)}")
         if file.is_dir():
-            raise CheckpointCorruptError(
-                f"{str(path)!r} is a directory, and the checkpoint I/O 'torch_io' reads files; the strategy that wrote it can read it."
+            raise CheckpointDirectoryError(
+                f"{str(path)!r} is a directory, and the checkpoint I/O 'torch_io' reads files. Name a file in it, or, if it is a checkpoint"
+                f" of many files, use the strategy that wrote it. {_surroundings(file / 'any')}"
             )
         if self.verify:
             check_whole(file)
