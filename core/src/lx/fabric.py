@@ -139,8 +139,9 @@ class Fabric:
         """Readies the device and joins the other processes; `launch` and the first `setup` do it, and a second call does nothing."""
         if getattr(self, "_ready", False):
             return
-        if self.launcher is not None and not self._launched:
-            raise RuntimeError(f"{len(self.resolution.devices)} devices need as many processes; call fabric.launch() before this.")
+        processes = len(self.resolution.devices) * self.resolution.request.num_nodes
+        if self.launcher is not None and not self._launched and processes > 1:
+            raise RuntimeError(f"the devices asked for need {processes} processes; call fabric.launch() before this.")
         self._ready = True
         self.strategy.setup_environment()
         rank_zero_only.rank = self.strategy.global_rank
@@ -211,7 +212,8 @@ class Fabric:
         if not isinstance(loader, DataLoader):
             raise TypeError(f"setup_dataloaders takes torch's DataLoader, not {type(loader).__name__}.")
         if use_distributed_sampler and self.strategy.capabilities.distributed:
-            loader = distribute(loader, **self.strategy.distributed_sampler_kwargs, seed=int(os.environ.get(SEED_VARIABLE, "0")))
+            share, seed = self.strategy.distributed_sampler_kwargs, int(os.environ.get(SEED_VARIABLE, "0"))
+            loader = distribute(loader, share["num_replicas"], share["rank"], seed=seed)
         if os.environ.get(WORKERS_VARIABLE, "0") == "1" and loader.worker_init_fn is None:
             loader.worker_init_fn = worker_init_function
         return FabricDataLoader(loader, self.device if move_to_device else None, self.accelerator.capabilities.non_blocking)

@@ -33,6 +33,7 @@ class AttributeDict(dict[str, Any]):
         self[name] = value
 
     def __delattr__(self, name: str) -> None:
+        getattr(self, name)  # which says what is there, if this is not
         del self[name]
 
     def __repr__(self) -> str:

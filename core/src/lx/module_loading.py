@@ -48,9 +48,9 @@ def _load_from_checkpoint(
 
     `map_location` says where tensors go (default: where they were saved if that device is here, else the CPU); `hparams_file` (.csv, .yaml)
     replaces the hyperparameters in the file; `kwargs` rank over both; only arguments that `__init__` accepts are passed, and a warning
-    names those in `kwargs` that it does not. Hyperparameters that were saved as one container are passed as that argument. `strict` (default:
-    the module's `strict_loading`) demands that all weights fit. Raises `FileNotFoundError`, `TypeError` on an instance, `ValueError`
-    for a `strict` that contradicts `strict_loading`, `CheckpointMismatchError` for weights that do not fit.
+    names those in `kwargs` that it does not. Hyperparameters that were saved as one container are passed as that argument. `strict`
+    (default: the module's `strict_loading`) demands that all weights fit. Raises `FileNotFoundError`, `TypeError` on an instance,
+    `ValueError` for a `strict` that contradicts `strict_loading`, `CheckpointMismatchError` for weights that do not fit.
     """
     checkpoint = check(read_checkpoint(checkpoint_path, map_location or _where_possible, weights_only), checkpoint_path, False)
     prefix = "" if issubclass(cls, torch.nn.Module) else "datamodule_"
