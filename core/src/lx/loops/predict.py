@@ -50,7 +50,7 @@ class Prediction:
         kept: list[list[Any]] = [[] for _ in each]
         self.progress.begin()
         trainer.log.begin_stage({}, training=False)
-        with evaluating(trainer, "on_predict_model_eval", "on_predict_model_train"), no_gradients(trainer):
+        with no_gradients(trainer), evaluating(trainer, "on_predict_model_eval", "on_predict_model_train"):
             dispatch.emit("on_predict_start")
             dispatch.emit("on_predict_epoch_start")
             for dataloader_idx, (loader, count) in enumerate(zip(each, counts, strict=True)):
