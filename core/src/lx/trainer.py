@@ -247,7 +247,7 @@ class Trainer(RunView):
         weights_only: bool | None,
     ) -> list[dict[str, float]]:
         results: list[dict[str, float]] = Run(self, fn, model, {prefix: dataloaders}, datamodule, ckpt_path, weights_only).start() or []
-        if verbose and results:
+        if verbose and any(results):
             self.print(verdict_table(fn, results))
         return results
 
