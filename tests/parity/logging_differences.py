@@ -60,16 +60,16 @@ DIFFERENCES: dict[str, Difference] = {
     "a_name_logged_now_and_then": ONCE,
     "validation_between_steps": ONCE,
     "the_first_loader_while_the_second_runs": Difference(
-        "The epoch values of all loaders are reduced together, in one collective, when the last one was evaluated; Lightning reduces those of"
-        " a loader when the next one begins.",
+        "The epoch values of all loaders are reduced together, in one collective, when the last one was evaluated; Lightning reduces those"
+        " of a loader when the next one begins.",
         of_one_loader_alone,
     ),
     "synchronisation_is_an_argument_like_others": Difference(
         "A name that is logged twice in a hook has one set of arguments. Lightning lets sync_dist differ, and obeys the first.", refused
     ),
     "learning_rates": Difference(
-        "LearningRateMonitor logs through the trainer, so that every value is followed by save() and found in logged_metrics; in Lightning it"
-        " goes past both.",
+        "LearningRateMonitor logs through the trainer, so that every value is followed by save() and found in logged_metrics; in Lightning"
+        " it goes past both.",
         rates_like_all_values,
     ),
 }

@@ -113,7 +113,10 @@ def every_second_step_is_sent(record: Record) -> None:
 
 @scenario
 def steps_are_never_sent(record: Record) -> None:
-    record.run("fit", record.module(training_step=logging_step(on_epoch=True)), log_every_n_steps=0)
+    for options in ({}, {"on_epoch": True}):
+        for limit in (0, 1):
+            module = record.module(training_step=logging_step(prog_bar=True, **options))
+            record.run("fit", module, log_every_n_steps=0, limit_val_batches=limit)
 
 
 @scenario

@@ -91,7 +91,7 @@ def arguments_that_are_refused(record: Record) -> None:
         {"reduce_fx": lambda values: values[0]},
     ):
         step = logging({"x": 1.0}, **options)
-        record.attempt(list(options)[0], lambda step=step: record.run("validate", record.module(validation_step=step)))  # type: ignore[misc]
+        record.attempt(next(iter(options)), lambda step=step: record.run("validate", record.module(validation_step=step)))  # type: ignore[misc]
 
 
 @scenario

@@ -76,7 +76,7 @@ def start(bar, owner):
 def test_fit_leaves_one_line(terminal):
     trainer(TQDMProgressBar()).fit(Module(), datamodule=TinyDataModule())
     (line,) = terminal.screen()
-    assert re.fullmatch(r"Epoch 1/1: 100%\|█+\| 4/4 \[00:00<00:00, [\d.]+it/s, score=0.250, loss=\d\.\d+\]", line), line
+    assert re.fullmatch(r"Epoch 1/1: 100%\|█+\| 4/4 \[00:00<00:00, [\d.]+it/s, loss=\d\.\d+, score=0.250\]", line), line
     assert terminal.getvalue().endswith("\n")
 
 
@@ -172,7 +172,7 @@ def test_a_log_gets_one_line_per_epoch(log):
     trainer(TQDMProgressBar(), max_epochs=3).fit(Module(), datamodule=TinyDataModule())
     lines = log.getvalue().splitlines()
     assert len(lines) == 3
-    assert re.fullmatch(r"Epoch 2/2: 4/4 \[00:00, [\d.]+it/s, score=0.250, loss=[\d.]+\]", lines[2]), lines[2]
+    assert re.fullmatch(r"Epoch 2/2: 4/4 \[00:00, [\d.]+it/s, loss=[\d.]+, score=0.250\]", lines[2]), lines[2]
     assert not set(log.getvalue()) & {"\r", "\x1b"}
 
 

@@ -214,7 +214,7 @@ class RunLog:
         """Forgets what the meters and metric objects hold. The dictionaries stay as they are."""
         for meter in self.meters.values():
             meter.reset()
-            meter.step_value = meter.sent = None
+            meter.step_value = meter.shown = meter.sent = None
             if meter.metric is not None:
                 meter.metric.reset()
 
@@ -232,6 +232,7 @@ class RunLog:
 
         A collective, if any of it is synchronised.
         """
+        self.publish()  # what the last step has logged
         reduce_meters(
             [meter for meter in self.meters.values() if meter.seen and meter.on_epoch and meter.value is None],
             self._strategy.all_gather,
@@ -241,9 +242,12 @@ class RunLog:
         self.publish()
 
     def publish(self) -> None:
-        """Puts the values of the moment into the three dictionaries."""
+        """Puts the values of the moment into the three dictionaries, each once, so that the newest of a name stays."""
         published = self.published
         for meter, plain, forked, value in self._current():
+            if value is meter.shown:
+                continue
+            meter.shown = value
             if self.training or not self.at_step:
                 published.callback[plain] = published.callback[forked] = value
             if meter.prog_bar:

@@ -87,6 +87,7 @@ class Meter:
         "reduce",
         "seen",
         "sent",
+        "shown",
         "step_value",
         "suffix",
         "sync",
@@ -109,7 +110,9 @@ class Meter:
         self.exact = settings.exact
         self.keep_graph = settings.keep_graph
         self.step_value: Tensor | None = None
-        self.sent: Tensor | None = None  # what was last sent to loggers, which get a value once
+        # What loggers and dictionaries last got, since they get a value once.
+        self.sent: Tensor | None = None
+        self.shown: Tensor | None = None
         self.reset()
 
     def reset(self) -> None:
