@@ -13,7 +13,7 @@ MODES = ("min_size", "max_size_cycle", "max_size", "sequential")
 class CombinedLoader:
     """Iterates a collection of loaders (any nesting of lists, tuples and mappings) together, or one after the other.
 
-    A loader is any iterable; a list of batches is one, too.
+    A loader is any iterable; within the collection a list of batches is one, too.
 
     Yields `(batch, batch_idx, dataloader_idx)`. `"min_size"` ends with the shortest, `"max_size_cycle"` starts exhausted ones again
     until the longest ends, `"max_size"` gives None for exhausted ones, and in these three `batch` has the shape of the collection;
@@ -129,6 +129,11 @@ class CombinedLoader:
             loader.load_state_dict(state)
 
 
+def as_combined(loader: Any) -> CombinedLoader:
+    """A combined loader itself, or any other loader as the only one of a combination."""
+    return loader if isinstance(loader, CombinedLoader) else CombinedLoader([loader])
+
+
 _NOTHING = object()
 
 
@@ -137,6 +142,18 @@ def _first(loader: Any, limit: int | float) -> Iterator[Any]:
     if limit <= 0:
         return iter(())
     return iter(loader) if limit == math.inf else islice(loader, int(limit))
+
+
+def combine(loaders: Any, mode: str) -> CombinedLoader:
+    """What was given for loaders, one or several, as one that combines them; a list of batches counts as one loader.
+
+    >>> combine([(1.0, 2.0), (3.0, 4.0)], "sequential").flattened, combine([range(3), range(2)], "sequential").flattened
+    ([[(1.0, 2.0), (3.0, 4.0)]], [range(0, 3), range(0, 2)])
+    """
+    if isinstance(loaders, CombinedLoader):
+        return loaders
+    single = _is_plain_sequence(loaders) and not is_collection(loaders)
+    return CombinedLoader([loaders] if single else loaders, mode)
 
 
 def is_collection(value: Any) -> bool:
@@ -172,20 +189,21 @@ def length_of(loader: Any) -> int | float:
         return math.inf
 
 
-def _leaves(value: Any) -> Iterable[Any]:
-    if not is_collection(value):
+def _leaves(value: Any, outermost: bool = True) -> Iterable[Any]:
+    """The loaders in a collection; the outermost list is one whatever it holds, since whoever combines loaders says so."""
+    if not (is_collection(value) or (outermost and _is_plain_sequence(value))):
         yield value
     else:
         for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _leaves(item)
+            yield from _leaves(item, False)
 
 
-def _rebuild(shape: Any, leaves: Iterator[Any]) -> Any:
-    if not is_collection(shape):
+def _rebuild(shape: Any, leaves: Iterator[Any], outermost: bool = True) -> Any:
+    if not (is_collection(shape) or (outermost and _is_plain_sequence(shape))):
         return next(leaves)
     if isinstance(shape, Mapping):
-        return {key: _rebuild(item, leaves) for key, item in shape.items()}
-    rebuilt = [_rebuild(item, leaves) for item in shape]
+        return {key: _rebuild(item, leaves, False) for key, item in shape.items()}
+    rebuilt = [_rebuild(item, leaves, False) for item in shape]
     return type(shape)(*rebuilt) if hasattr(shape, "_fields") else type(shape)(rebuilt)
 
 

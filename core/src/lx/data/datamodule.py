@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from lx.data.combined import CombinedLoader
+from lx.data.combined import combine
 from lx.hooks import DataHooks
 from lx.hparams import HyperparametersMixin
 from lx.module_loading import LoadableFromCheckpoint
@@ -25,12 +25,10 @@ class LightningDataModule(DataHooks, HyperparametersMixin, LoadableFromCheckpoin
     """
 
     name: str | None = None
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.trainer: Any = None
-        self.prepare_data_per_node = True
-        self.allow_zero_length_dataloader_with_multiple_devices = False
+    # Of the class, so that a data module works whose __init__ does not call this one's.
+    trainer: Any = None
+    prepare_data_per_node: bool = True
+    allow_zero_length_dataloader_with_multiple_devices: bool = False
 
     @classmethod
     def from_datasets(
@@ -75,8 +73,8 @@ class LightningDataModule(DataHooks, HyperparametersMixin, LoadableFromCheckpoin
                 loaders = getattr(self, f"{prefix}_dataloader")()
             except Exception:  # before prepare_data and setup a loader may be impossible, and this is only a description
                 loaders = None
-            each = loaders if isinstance(loaders, CombinedLoader) else CombinedLoader(loaders)
-            lines.append(f"{prefix}: {', '.join(str(_size(loader)) for loader in each.flattened)}")
+            sizes = [str(_size(loader)) for loader in combine(loaders, "sequential").flattened]
+            lines.append(f"{prefix}: {', '.join(sizes)}")
         return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from lx.data.combined import CombinedLoader, is_collection, length_of
+from lx.data.combined import CombinedLoader, combine, is_collection, length_of
 from lx.data.samplers import distribute, in_sequence, is_distributed, is_shuffled
 from lx.hooks import DataHooks
 from lx.limits import num_batches
@@ -59,14 +59,14 @@ class LoaderSetup:
     def train(self, loaders: Any) -> Any:
         """The one loader to train on; a collection becomes a `CombinedLoader` that cycles the shorter ones."""
         if isinstance(loaders, CombinedLoader) or is_collection(loaders):
-            combined = loaders if isinstance(loaders, CombinedLoader) else CombinedLoader(loaders, "max_size_cycle")
+            combined = combine(loaders, "max_size_cycle")
             combined.flattened = [self._ready(loader, "train") for loader in combined.flattened]
             return combined
         return self._ready(loaders, "train")
 
     def evaluation(self, loaders: Any, prefix: str) -> CombinedLoader:
         """The loaders of an evaluation, one after the other unless the user combined them otherwise."""
-        combined = loaders if isinstance(loaders, CombinedLoader) else CombinedLoader(loaders, "sequential")
+        combined = combine(loaders, "sequential")
         combined.flattened = [self._ready(loader, prefix) for loader in combined.flattened]
         return combined
 
@@ -124,7 +124,7 @@ def check_loaders(loaders: Any, prefix: str, where: str) -> None:
 
     `where` says in messages where the loaders came from.
     """
-    combined = loaders if isinstance(loaders, CombinedLoader) else CombinedLoader(loaders, "sequential")
+    combined = combine(loaders, "sequential")
     for loader in combined.flattened:
         if isinstance(loader, type):
             raise TypeError(f"{where}: {loader.__name__} is a class; use an object of it, {loader.__name__}(...).")
