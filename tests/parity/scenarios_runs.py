@@ -264,6 +264,31 @@ def resuming_midway(recorder: Recorder) -> None:
 
 
 @scenario
+def resuming_midway_in_an_order_of_its_own(recorder: Recorder) -> None:
+    InItsOrder.made = 0
+    path = str(recorder.world.root / "mid.ckpt")
+    data = recorder.data(train=lambda: InItsOrder(5))
+    recorder.run(data=data, callbacks=[saving(recorder, path, "on_train_batch_end", 1)], enable_checkpointing=False)
+    resumed(recorder, path, data=recorder.data(train=lambda: InItsOrder(5)), enable_checkpointing=False, max_epochs=2)
+
+
+@scenario
+def resuming_midway_with_two_loaders(recorder: Recorder) -> None:
+    def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
+        return sum(self.layer(part).pow(2).mean() for part in batch)
+
+    path = str(recorder.world.root / "mid.ckpt")
+    options = {"enable_checkpointing": False, "max_epochs": 2}
+    InItsOrder.made = 0
+    for ckpt_path in (None, path):
+        recorder.calls.clear()
+        callbacks = [saving(recorder, path, "on_train_batch_end", 1)] if ckpt_path is None else []
+        data = recorder.data(train=lambda: [InItsOrder(3), InItsOrder(4)])
+        module = with_methods(recorder, training_step=training_step)
+        recorder.run(module=module, data=data, callbacks=callbacks, ckpt_path=ckpt_path, **options)
+
+
+@scenario
 def resuming_midway_with_a_plain_loader(recorder: Recorder) -> None:
     path = str(recorder.world.root / "mid.ckpt")
     data = recorder.data(train=lambda: rows(20))
@@ -339,6 +364,12 @@ def resuming_a_plateau_scheduler(recorder: Recorder) -> None:
     resumed(recorder, path, module=module, enable_checkpointing=False, max_epochs=3)
 
 
+@scenario(reference=True)
+def a_plateau_scheduler_for_three_epochs(recorder: Recorder) -> None:
+    module = scheduled(recorder, plateau(monitor="val"), steps(interval="step"))
+    recorder.run(module=module, enable_checkpointing=False, max_epochs=3)
+
+
 @scenario
 def resuming_manual_optimization(recorder: Recorder) -> None:
     path = str(recorder.world.root / "epoch.ckpt")
@@ -374,13 +405,35 @@ class Stateful:
         return len(self.batches)
 
     def __iter__(self) -> Any:
-        for index in range(self.next, len(self.batches)):
+        """From where it is on, and from the first after the last."""
+        for index in range(self.next % len(self.batches), len(self.batches)):
             self.next = index + 1
             yield self.batches[index]
-        self.next = 0
 
     def state_dict(self) -> dict[str, int]:
         return {"next": self.next}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.next = state["next"]
+
+
+class InItsOrder(Stateful):
+    """Such a loader with an order that no other loader has, but one with its state."""
+
+    made = 0
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        InItsOrder.made += 1
+        self.first = InItsOrder.made
+
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            yield batch + self.first
+
+    def state_dict(self) -> dict[str, int]:
+        return {"next": self.next, "first": self.first}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        super().load_state_dict(state)
+        self.first = state["first"]

@@ -1,8 +1,8 @@
 """What a checkpoint holds of an epoch that goes on, beside the counters that Lightning keeps, too.
 
-It lies in `loops.fit_loop.state_dict`, which Lightning leaves empty: what callbacks and schedulers look at, and, within an epoch, the
-sums behind its means and where its accumulation window stood. With it, a run that goes on comes to the same values as one that was
-never cut off; a file without it, of Lightning, loses them, as it does there.
+It lies in `loops.fit_loop.state_dict`, in which Lightning has the states of loaders alone: those, what callbacks and schedulers look
+at, and, within an epoch, the sums behind its means and where its accumulation window stood. With it, a run that goes on comes to the
+same values as one that was never cut off; a file without it, of Lightning, loses them, as it does there.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,8 @@ def dump(trainer: Any) -> dict[str, Any]:
     metrics = {name: value.detach().clone() for name, value in trainer.callback_metrics.items() if isinstance(value, torch.Tensor)}
     if metrics:
         state["metrics"] = metrics
+    if states := trainer.fit_loop.loader_states:
+        state["combined_loader"] = states
     progress, epoch = trainer.fit_loop.progress, trainer.fit_loop.epoch_loop
     if epoch is not None and progress.epoch["ready"] > progress.epoch["processed"]:
         state["windows_before"] = progress.windows_before

@@ -4,11 +4,11 @@ import itertools
 import math
 from typing import Any
 
-from lx.data.combined import CombinedLoader, length_of, set_epochs
+from lx.data.combined import CombinedLoader, as_combined, length_of, set_epochs
 from lx.kernel.errors import MisconfigurationException, SIGTERMException
 from lx.loops.evaluate import Evaluation
 from lx.loops.progress import FitProgress
-from lx.loops.resume import Resumption, find_place, settle_plateaus
+from lx.loops.resume import Resumption, find_place, restore_loaders, settle_plateaus
 from lx.loops.train_epoch import TrainEpoch
 from lx.rank_zero import rank_zero_debug, rank_zero_info, rank_zero_warn
 from lx.rng import isolate_rng
@@ -54,12 +54,14 @@ class FitLoop:
         self.validation = (
             Evaluation(trainer, RunningStage.VALIDATING, trainer.limits.limit_val_batches) if trainer.enable_validation else None
         )
-        self._place, self.carried = find_place(trainer, self.progress, self.carried, self.max_epochs), None
+        carried, self.carried = self.carried, None
+        self._place = find_place(trainer, self.progress, carried, self.max_epochs)
         if self._is_over_before_data():
             return
         self._sanity_check()
         trainer.state.stage = RunningStage.TRAINING
         self._load_data()
+        self._place = restore_loaders(self._loader, self._place, carried)
         if self.num_training_batches == 0:
             rank_zero_info("fit ends at once: there are no training batches.")
             return
@@ -92,8 +94,9 @@ class FitLoop:
             iterator = (batch for batch, _, _ in iterator)
         place, self._place = self._place, Resumption()
         if place.within_epoch:
-            # What was trained on before is passed over, so that no batch is seen twice.
-            iterator = itertools.islice(iterator, progress.batch.ready - place.held, None)
+            if not place.loaders_go_on:
+                # What was trained on before is passed over, so that no batch is seen twice.
+                iterator = itertools.islice(iterator, progress.batch.ready - place.held, None)
             restore_meters(trainer, place.meters)
         else:
             progress.epoch["ready"] += 1
@@ -103,6 +106,11 @@ class FitLoop:
             progress.epoch["started"] += 1
         if not (trainer.should_stop and self.may_stop()):  # a hook of the epoch's start may have asked to stop
             epoch.run(iterator, self.num_training_batches, length_of(self._loader) != math.inf, place)
+            if not progress.batch.ready:
+                rank_zero_warn(
+                    "an epoch had no batches: the training loader gave none. An iterator, such as a generator, can be gone through once;"
+                    " pass what can be iterated again, such as a DataLoader or a list."
+                )
         progress.epoch["processed"] += 1
         trainer.log.batch = None
         trainer.log.settle()
@@ -129,6 +137,11 @@ class FitLoop:
         """Whether this fit validates."""
         run = self._trainer.run
         return run is not None and run.validates
+
+    @property
+    def loader_states(self) -> list[Any]:
+        """The states of those training loaders that keep one."""
+        return [] if self._loader is None else as_combined(self._loader).state_dict()
 
     @property
     def logging_due(self) -> bool:
@@ -164,7 +177,9 @@ class FitLoop:
 
     def _is_done(self) -> bool:
         completed = self.progress.epoch["completed"]
-        if (self.progress.steps == self.max_steps and not self._place.within_epoch) or (self.max_steps != -1 and self.progress.steps > self.max_steps):
+        if (self.progress.steps == self.max_steps and not self._place.within_epoch) or (
+            self.max_steps != -1 and self.progress.steps > self.max_steps
+        ):
             rank_zero_info(f"fit ends: max_steps={self.max_steps} is reached.")
             return True
         if self.max_epochs is not None and self.max_epochs != -1 and completed >= self.max_epochs:
@@ -189,7 +204,7 @@ class FitLoop:
 
     def _is_reload_due(self, loaded_in: int) -> bool:
         every = self._trainer.limits.reload_dataloaders_every_n_epochs
-        return bool(every) and self.progress.epoch["completed"] - loaded_in >= every
+        return bool(every) and self.progress.epoch["completed"] // every > loaded_in // every
 
     def load_data(self) -> None:
         """Asks for the training loader, if that has not been done."""

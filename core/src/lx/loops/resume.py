@@ -1,8 +1,10 @@
 """Where a checkpoint left off, between two epochs or within one, and what was still to be done there."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
+from lx.data.combined import as_combined, length_of
 from lx.kernel.errors import MisconfigurationException
 from lx.rank_zero import rank_zero_warn
 
@@ -13,7 +15,8 @@ class Resumption:
 
     `within_epoch`: an epoch is gone on with. `held`: so many batches, the last that were trained on, lie in a window without a step yet.
     `after_batch`: not all was done that comes after the last batch; of that, `sends` is its values to the loggers, and `validates` its
-    validation. `owes_plateaus`: the epoch is over but for its plateau schedulers. `meters`: what the epoch had logged.
+    validation. `owes_plateaus`: the epoch is over but for its plateau schedulers. `meters`: what the epoch had logged. `loaders_go_on`: the
+    loaders themselves go on where they were.
     """
 
     within_epoch: bool = False
@@ -23,6 +26,7 @@ class Resumption:
     sends: bool = False
     validates: bool = False
     meters: tuple[Any, ...] = ()
+    loaders_go_on: bool = False
 
 
 def find_place(trainer: Any, progress: Any, carried: dict[str, Any] | None, max_epochs: int | None) -> Resumption:
@@ -32,6 +36,8 @@ def find_place(trainer: Any, progress: Any, carried: dict[str, Any] | None, max_
     `MisconfigurationException` if the place lies beyond `max_epochs`.
     """
     epoch = progress.epoch
+    if carried is None:  # an epoch that an earlier fit left midway begins anew
+        epoch["ready"] = epoch["started"] = epoch["processed"] = epoch["completed"]
     if max_epochs not in (None, -1) and epoch["completed"] > (max_epochs or 0):
         raise MisconfigurationException(
             f"the checkpoint was written in epoch {epoch['completed']}, and max_epochs={max_epochs} is less; raise max_epochs to go on."
@@ -40,7 +46,7 @@ def find_place(trainer: Any, progress: Any, carried: dict[str, Any] | None, max_
     if over:
         epoch["completed"] = epoch["processed"]
     if epoch["ready"] <= epoch["processed"]:
-        return Resumption(owes_plateaus=over and carried is not None)
+        return Resumption(owes_plateaus=over)
     epoch["started"] = epoch["ready"]
     return _find_batch(trainer, progress, carried)
 
@@ -60,6 +66,20 @@ def _find_batch(trainer: Any, progress: Any, carried: dict[str, Any] | None) -> 
         progress.windows = progress.steps - (after_batch and not held)  # in Lightning, each window is a step
     batch.rewind()
     return Resumption(True, False, held, after_batch, in_hooks, validates, tuple(known.get("meters", ())))
+
+
+def restore_loaders(loader: Any, place: Resumption, carried: dict[str, Any] | None) -> Resumption:
+    """Gives the loaders that keep a state the one of the checkpoint.
+
+    Within an epoch only if all keep one, since otherwise they would go on at different places, and only if they have a length: of those
+    without, a batch more was fetched than was trained on.
+    """
+    states = (carried or {}).get("combined_loader")
+    loaders = as_combined(loader)
+    if not states or (place.within_epoch and (len(states) < len(loaders.flattened) or length_of(loader) == math.inf)):
+        return place
+    loaders.load_state_dict(states)
+    return replace(place, loaders_go_on=place.within_epoch)
 
 
 def settle_plateaus(trainer: Any, schedule: Any, configs: list[Any], index: int) -> None:

@@ -93,7 +93,12 @@ class TrainEpoch:
         """Brings the epoch of a checkpoint to where its next batch can come; returns whether one may."""
         trainer, fit, progress = self._trainer, self._fit, self._fit.progress
         ready = progress.batch.ready
-        for batch_idx, batch in zip(range(ready - place.held, ready), loader, strict=False):
+        if place.loaders_go_on and place.held:
+            # The batches of the open window do not come again: it closes where it would have, with the mean gradient of the others.
+            self.optimize.closes_window(total - ready + place.held, False)
+            self.optimize.held = place.held
+        again = [] if place.loaders_go_on else range(ready - place.held, ready)
+        for batch_idx, batch in zip(again, loader, strict=False):
             # Their gradients are not in the checkpoint. Of all else that they did the first time, nothing is done again.
             self.optimize.closes_window(total - batch_idx, False)
             with trainer.log.aside():
