@@ -37,7 +37,7 @@ class _Resolver:
             self.request,
             accelerator,
             devices,
-            accelerator.cls.get_parallel_devices(devices),
+            self._brought("parallel_devices") or accelerator.cls.get_parallel_devices(devices),
             strategy,
             self._precision(strategy),
         )
@@ -66,36 +66,36 @@ class _Resolver:
             else:
                 kind = next((kind for kind in kinds if isinstance(given, self.registry.kind(kind).interface)), None)
             if kind is None:
-                raise ComponentTypeError(self._no_plugin(given, kinds))
+                raise ComponentTypeError(_no_plugin(self.registry, given, kinds))
             if kind in found:
                 raise MisconfigurationException(f"plugins: {given!r} is the second {kind}; pass at most one of a kind.")
             found[kind] = self.chooser.choose(kind, given, kind, "given in plugins", "plugins")
         return found
 
-    def _no_plugin(self, given: Any, kinds: tuple[str, ...]) -> str:
-        interfaces = [self.registry.kind(kind).interface for kind in kinds]
-        if isinstance(given, str | Mapping):
-            near = get_close_matches(parse(given).name, [name for kind in kinds for name in self.registry.kind(kind).names()], n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-        else:
-            called = isinstance(given, type) and issubclass(given, tuple(interfaces))
-            hint = f" Did you mean {given.__name__}(...)?" if called else ""
-        offers = "; ".join(f"{kind}: {', '.join(self.registry.kind(kind).names()) or 'none'}" for kind in kinds)
-        names = ", ".join(interface.__name__ for interface in interfaces)
-        return f"plugins: {given!r} is no registered name, and no object of {names}.{hint} Installed: {offers}."
-
     def _each(self, kind: str, argument: str, given: Any) -> list[Choice]:
         """The choices for an argument that takes one component or several."""
         return [self.chooser.choose(kind, one, kind, None, argument) for one in _listed(given, self.registry.kind(kind).interface)]
 
+    def _brought(self, part: str) -> Any:
+        """A part that a strategy instance brings with it, None where it leaves the choice open."""
+        strategy = self.request.strategy
+        return None if isinstance(strategy, str | Mapping) else getattr(strategy, part, None)
+
     def _accelerator(self) -> Choice:
         wanted = self.request.accelerator
+        own, types = self._brought("accelerator"), {device.type for device in self._brought("parallel_devices") or ()}
+        if own is not None and wanted == "auto":
+            wanted = own
         if isinstance(wanted, str) and wanted.strip().lower() in ("auto", "gpu"):
             role = wanted.strip().lower()
+
+            def objection(cls: Any) -> str:
+                if types and cls.capabilities.device_type not in types:
+                    return f"the strategy was given devices of another kind, {', '.join(sorted(types))}"
+                return "" if cls.is_available() else "no such device here"
+
             try:
-                return self.chooser.need(
-                    "accelerator", role, "accelerator", usable=lambda cls: "" if cls.is_available() else "no such device here"
-                )
+                return self.chooser.need("accelerator", role, "accelerator", usable=objection)
             except NotInstalledError:
                 raise
             except MisconfigurationException as error:
@@ -125,11 +125,19 @@ class _Resolver:
             raise MisconfigurationException(
                 f"devices={wanted!r}: a run needs at least one device; give a number, a list of indices or 'auto'."
             )
-        if wanted == "auto":
+        own = self._brought("parallel_devices")
+        if own and wanted == "auto":
+            devices, reason = list(range(len(own))), "the strategy brings them"
+        elif wanted == "auto":
             devices = cls.parse_devices(cls.auto_device_count())
             reason = f"devices='auto' is {len(devices)} on {accelerator.name}"
         else:
             devices, reason = cls.parse_devices(wanted), f"devices={wanted!r}"
+        if own and (len(own) != len(devices) or any(device.type != cls.capabilities.device_type for device in own)):
+            raise MisconfigurationException(
+                f"accelerator={accelerator.name!r} and devices={wanted!r} do not go with the devices of the strategy"
+                f" {type(self.request.strategy).__name__}, {', '.join(map(str, own))}; give them once."
+            )
         most = cls.capabilities.max_devices
         if most and len(devices) * self.request.num_nodes > most:
             raise ValueError(
@@ -169,6 +177,8 @@ class _Resolver:
             if wanted is not None:
                 raise ValueError(f"precision={wanted!r} and a precision in plugins: give one of the two.")
             return self.plugins["precision"]
+        if (own := self._brought("precision")) is not None:
+            return self.chooser.choose("precision", own, "precision")
         if wanted is None:
             return self.chooser.need("precision", "default", "precision")
         spec = str(wanted) if isinstance(wanted, int) and not isinstance(wanted, bool) else wanted
@@ -287,6 +297,19 @@ class _Resolver:
                 f"strategy={resolution.strategy.name!r} works on one device, and devices={self.request.devices!r},"
                 f" num_nodes={self.request.num_nodes} ask for {processes}; give devices=1 or a strategy for several."
             )
+
+
+def _no_plugin(registry: Registry, given: Any, kinds: tuple[str, ...]) -> str:
+    interfaces = [registry.kind(kind).interface for kind in kinds]
+    if isinstance(given, str | Mapping):
+        near = get_close_matches(parse(given).name, [name for kind in kinds for name in registry.kind(kind).names()], n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+    else:
+        called = isinstance(given, type) and issubclass(given, tuple(interfaces))
+        hint = f" Did you mean {given.__name__}(...)?" if called else ""
+    offers = "; ".join(f"{kind}: {', '.join(registry.kind(kind).names()) or 'none'}" for kind in kinds)
+    names = ", ".join(interface.__name__ for interface in interfaces)
+    return f"plugins: {given!r} is no registered name, and no object of {names}.{hint} Installed: {offers}."
 
 
 def _listed(value: Any, *interfaces: type[Any]) -> list[Any]:

@@ -31,9 +31,8 @@ def test_several_devices_need_another_strategy(tmp_path: Path) -> None:
 
 
 def test_a_device_of_another_accelerator(tmp_path: Path) -> None:
-    run = trainer(tmp_path, strategy=SingleDeviceStrategy("meta"))
-    with pytest.raises(ValueError, match="'cpu' cannot use the device 'meta'"):
-        run.fit(TinyModule(), TinyDataModule())
+    with pytest.raises(MisconfigurationException, match=r"accelerator='cpu' .* do not go with the devices of .*, meta; give them once"):
+        trainer(tmp_path, strategy=SingleDeviceStrategy("meta"))
 
 
 def test_predictions_and_checkpoints(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ class Strategy(ABC):
         except RuntimeError as error:
             raise CheckpointMismatchError(
                 f"the weights in the checkpoint do not fit the model: {error}\nMake the model with the arguments that it was saved with"
-                " (load_from_checkpoint does), or set self.strict_loading = False to load what has the same names."
+                " (load_from_checkpoint does); where names alone differ, self.strict_loading = False loads the rest."
             ) from error
 
     def optimizer_state_dict(self, optimizer: Optimizer, module: nn.Module) -> dict[str, Any]:
