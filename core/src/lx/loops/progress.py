@@ -92,10 +92,8 @@ class FitProgress:
 
     def state_dict(self) -> dict[str, Any]:
         """The fit loop's part of a checkpoint, under the keys that Lightning uses."""
-        steps = {"total": _pair(self.steps), "current": _pair(self.steps - self.steps_before)}
-        none = {"total": _pair(0), "current": _pair(0)}
-        # Gradients are cleared once for each step.
-        zero_grad = {"total": _triple(self.steps), "current": _triple(self.steps - self.steps_before)}
+        automatic = 0 if self.manual else self.steps, 0 if self.manual else self.steps - self.steps_before
+        by_hand = self.steps if self.manual else 0
         return {
             "state_dict": {},
             "epoch_loop.state_dict": {"_batches_that_stepped": self.windows},
@@ -103,10 +101,15 @@ class FitProgress:
             "epoch_loop.scheduler_progress": {"total": _pair(self.schedules), "current": _pair(self.schedules - self.schedules_before)},
             "epoch_loop.automatic_optimization.state_dict": {},
             "epoch_loop.automatic_optimization.optim_progress": {
-                "optimizer": {"step": none if self.manual else steps, "zero_grad": zero_grad}
+                "optimizer": {
+                    "step": {"total": _pair(automatic[0]), "current": _pair(automatic[1])},
+                    # Gradients are cleared once for each step.
+                    "zero_grad": {"total": _triple(automatic[0]), "current": _triple(automatic[1])},
+                }
             },
             "epoch_loop.manual_optimization.state_dict": {},
-            "epoch_loop.manual_optimization.optim_step_progress": steps if self.manual else none,
+            # Steps that a module takes itself are not counted by epochs.
+            "epoch_loop.manual_optimization.optim_step_progress": {"total": _pair(by_hand), "current": _pair(by_hand)},
             "epoch_loop.val_loop.state_dict": {},
             "epoch_loop.val_loop.batch_progress": self.val_batch.state_dict(),
             "epoch_progress": {"total": dict(self.epoch), "current": dict(self.epoch)},

@@ -1,0 +1,64 @@
+"""Where checkpoints, and what is made of them, differ from Lightning's on purpose. An entry that is not true any more fails a test."""
+
+CONTENT = {
+    "pytorch-lightning_version": "the release whose layout lx writes",
+    "loops/fit_loop/state_dict/metrics": "what callbacks and schedulers looked at, so that they see it again",
+    "loops/fit_loop/state_dict/windows_before": "where in its epoch a scheduler with a frequency stands",
+    "loops/fit_loop/state_dict/held": "how many batches wait for a step; their gradients are gathered again",
+    "loops/fit_loop/state_dict/validating": "whether what comes after the batch was still to be done",
+    "loops/fit_loop/state_dict/meters": "the sums behind the means of the epoch",
+}
+"""What a file holds that is not Lightning's, by the path within it."""
+
+_UNSEEN = "Lightning's file does not hold the value that the plateau scheduler has not seen yet, and Lightning itself skips it"
+
+READ = {
+    "plateau, end of an epoch": _UNSEEN,
+    "plateau, end of validation": _UNSEEN,
+    "plateau, within an epoch": "of a mean over an epoch, Lightning's file does not hold the part before it was written",
+}
+"""Runs that lx cannot bring to the end of an uninterrupted one from a file of Lightning."""
+
+_AGAIN = "Lightning begins the loader anew, and trains twice on the batches that came first"
+_STEPS = "with max_steps, Lightning takes a file of an epoch's end for one of its middle, and loses an epoch or trains on one batch more"
+
+PEER = {
+    "within an epoch": _AGAIN,
+    "within an epoch, no validation": _AGAIN,
+    "validation twice an epoch, the first": _AGAIN,
+    "by step, within an epoch": _AGAIN,
+    "plateau, within an epoch": _AGAIN,
+    "accumulating, within an epoch": _AGAIN,
+    "accumulating, by step": _AGAIN,
+    "accumulating, within a window": _AGAIN,
+    "manual, within an epoch": _AGAIN,
+    "validation every second epoch": _AGAIN,
+    "validation across epochs": _AGAIN,
+    "max_steps, within an epoch": _AGAIN,
+    "max_steps, end of an epoch": _STEPS,
+    "max_steps, end of an epoch, no validation": _STEPS,
+    "max_steps that ends it, end of an epoch": _STEPS,
+    "plateau, end of an epoch": _UNSEEN,
+    "plateau, end of validation": _UNSEEN,
+}
+"""Runs that Lightning does not bring to the end of an uninterrupted one from a file of its own, and lx does."""
+
+_KEEPS_UP = (
+    "with no other file, the last one is written whenever one is due, since a run that crashed needs it, and not once more at the end"
+)
+_STALE = "a step is ranked by the validation that follows it; Lightning takes the value of the one before, and skips the first"
+
+FILES = {
+    "last alone": _KEEPS_UP,
+    "last as a link, none": _KEEPS_UP,
+    "none of mixed, last": _KEEPS_UP,
+    "steps, by a value": _STALE,
+    "steps, two by a value": _STALE,
+    "steps of the epoch, by a value": _STALE,
+    "steps, accumulating, by a value": "Lightning also saves a second time, at the first batch of the next window",
+    "twice an epoch, by steps": _STALE,
+    "validation across epochs, by steps": _STALE,
+    "steps, by the training loss": "a step without a value waits for the end of the epoch; Lightning skips it",
+    "fast_dev_run": "it writes nothing; Lightning writes the last one",
+}
+"""Runs with a ModelCheckpoint that leave other files, or another ranking."""

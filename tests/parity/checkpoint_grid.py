@@ -1,0 +1,150 @@
+"""Arguments of ModelCheckpoint and runs to try them in; with either library the same files must lie there afterwards."""
+
+from typing import Any
+
+NAN = float("nan")
+FALLING, RISING, MIXED, EQUAL = [5.0, 4.0, 3.0, 2.0], [1.0, 2.0, 3.0, 4.0], [3.0, 1.0, 2.0, 0.5], [2.0, 2.0, 2.0, 2.0]
+BROKEN = [NAN, 2.0, NAN, 1.0]
+MANY = [4.0, 6.0, 3.0, 5.0, 2.0, 7.0, 1.0, 8.0]
+
+Case = tuple[dict[str, Any], dict[str, Any]]
+
+CASES: dict[str, Case] = {
+    # By epoch, without a value
+    "defaults": ({}, {}),
+    "all": ({"save_top_k": -1}, {}),
+    "none": ({"save_top_k": 0}, {}),
+    "every second epoch": ({"every_n_epochs": 2, "save_top_k": -1}, {}),
+    "every third epoch, one": ({"every_n_epochs": 3}, {}),
+    "never by epoch": ({"every_n_epochs": 0}, {}),
+    "never by epoch, last": ({"every_n_epochs": 0, "save_last": True}, {}),
+    "constant name": ({"filename": "model"}, {}),
+    "constant name, all": ({"filename": "model", "save_top_k": -1}, {}),
+    "constant name, all, no counter": ({"filename": "model", "save_top_k": -1, "enable_version_counter": False}, {}),
+    "epoch only": ({"filename": "{epoch:02d}", "save_top_k": -1}, {}),
+    "plain numbers": ({"filename": "e{epoch:02d}-s{step}", "save_top_k": -1, "auto_insert_metric_name": False}, {}),
+    "unknown field": ({"filename": "{epoch}-{nothing:.2f}"}, {}),
+    "value in name": ({"filename": "{epoch}-{v:.3f}", "save_top_k": -1}, {"watched": MIXED}),
+    "value without name": ({"filename": "{v:.1f}", "save_top_k": -1, "auto_insert_metric_name": False}, {"watched": MIXED}),
+    "folder in name": ({"filename": "run/{epoch}", "save_top_k": -1, "auto_insert_metric_name": False}, {}),
+    "weights only": ({"save_weights_only": True}, {}),
+    "at the end of training epochs": ({"save_on_train_epoch_end": True, "save_top_k": -1}, {}),
+    "at the end of validation": ({"save_on_train_epoch_end": False, "save_top_k": -1}, {}),
+    "no validation": ({"save_top_k": -1}, {"validates": False}),
+    "no validation, wanted after it": ({"save_on_train_epoch_end": False}, {"validates": False}),
+    "last": ({"save_last": True}, {}),
+    "last alone": ({"save_last": True, "save_top_k": 0}, {}),
+    "last as a link": ({"save_last": "link"}, {}),
+    "last as a link, all": ({"save_last": "link", "save_top_k": -1}, {}),
+    "last as a link, none": ({"save_last": "link", "save_top_k": 0}, {}),
+    "last by steps": ({"save_last": True, "save_top_k": 0, "every_n_train_steps": 5}, {}),
+    # By a value
+    "best of falling": ({"monitor": "v"}, {"watched": FALLING}),
+    "best of rising": ({"monitor": "v"}, {"watched": RISING}),
+    "best of equal": ({"monitor": "v"}, {"watched": EQUAL}),
+    "best of equal, two": ({"monitor": "v", "save_top_k": 2}, {"watched": EQUAL}),
+    "two of mixed": ({"monitor": "v", "save_top_k": 2}, {"watched": MIXED}),
+    "three of mixed": ({"monitor": "v", "save_top_k": 3}, {"watched": MIXED}),
+    "more than there are": ({"monitor": "v", "save_top_k": 9}, {"watched": MIXED}),
+    "all of mixed": ({"monitor": "v", "save_top_k": -1}, {"watched": MIXED}),
+    "none of mixed": ({"monitor": "v", "save_top_k": 0}, {"watched": MIXED}),
+    "none of mixed, last": ({"monitor": "v", "save_top_k": 0, "save_last": True}, {"watched": MIXED}),
+    "highest": ({"monitor": "v", "mode": "max"}, {"watched": MIXED}),
+    "two highest": ({"monitor": "v", "mode": "max", "save_top_k": 2}, {"watched": MIXED}),
+    "all, by the highest": ({"monitor": "v", "mode": "max", "save_top_k": -1}, {"watched": MIXED}),
+    "broken": ({"monitor": "v"}, {"watched": BROKEN}),
+    "broken, two": ({"monitor": "v", "save_top_k": 2}, {"watched": BROKEN}),
+    "broken, highest": ({"monitor": "v", "mode": "max", "save_top_k": 2}, {"watched": BROKEN}),
+    "broken, all": ({"monitor": "v", "save_top_k": -1}, {"watched": BROKEN}),
+    "broken throughout": ({"monitor": "v", "save_top_k": 2}, {"watched": [NAN] * 4}),
+    "best and last": ({"monitor": "v", "save_last": True}, {"watched": MIXED}),
+    "best and a link": ({"monitor": "v", "save_last": "link"}, {"watched": MIXED}),
+    "two and a link": ({"monitor": "v", "save_last": "link", "save_top_k": 2}, {"watched": RISING}),
+    "best, named by it": ({"monitor": "v", "filename": "{v:.2f}-{epoch}"}, {"watched": MIXED}),
+    "best, one name": ({"monitor": "v", "filename": "best"}, {"watched": FALLING}),
+    "two, one name": ({"monitor": "v", "filename": "best", "save_top_k": 2}, {"watched": FALLING}),
+    "two, one name, no counter": (
+        {"monitor": "v", "filename": "best", "save_top_k": 2, "enable_version_counter": False},
+        {"watched": FALLING},
+    ),
+    "best, one name, no counter": ({"monitor": "v", "filename": "best", "enable_version_counter": False}, {"watched": FALLING}),
+    "a value never logged, no validation": ({"monitor": "missing"}, {"validates": False}),
+    "a value never logged": ({"monitor": "missing"}, {}),
+    "by the epoch": ({"monitor": "epoch", "mode": "max"}, {}),
+    "by the step": ({"monitor": "step", "mode": "max", "save_top_k": 2}, {}),
+    "by the training loss": ({"monitor": "loss"}, {"validates": False}),
+    "every second epoch, best": ({"monitor": "v", "every_n_epochs": 2}, {"watched": FALLING}),
+    "every second epoch, after validation": (
+        {"monitor": "v", "every_n_epochs": 2, "save_on_train_epoch_end": False, "save_top_k": -1},
+        {"watched": MIXED},
+    ),
+    # By steps
+    "every third step": ({"every_n_train_steps": 3, "save_top_k": -1}, {}),
+    "every third step, one": ({"every_n_train_steps": 3}, {}),
+    "every fourth step": ({"every_n_train_steps": 4, "save_top_k": -1}, {}),
+    "every fourth step, last": ({"every_n_train_steps": 4, "save_last": True}, {}),
+    "every third step, a link": ({"every_n_train_steps": 3, "save_last": "link"}, {}),
+    "every third step, none, last": ({"every_n_train_steps": 3, "save_top_k": 0, "save_last": True}, {}),
+    "steps, by a value": ({"every_n_train_steps": 2, "monitor": "v", "save_top_k": -1}, {"watched": MIXED}),
+    "steps, two by a value": ({"every_n_train_steps": 2, "monitor": "v", "save_top_k": 2}, {"watched": MIXED}),
+    "steps of the epoch, by a value": ({"every_n_train_steps": 4, "monitor": "v", "save_top_k": -1}, {"watched": MIXED}),
+    "steps, by the training loss": ({"every_n_train_steps": 3, "monitor": "loss", "save_top_k": -1}, {"validates": False}),
+    "steps, accumulating": ({"every_n_train_steps": 3, "save_top_k": -1}, {"accumulate_grad_batches": 2}),
+    "steps, accumulating, by a value": (
+        {"every_n_train_steps": 2, "monitor": "v", "save_top_k": -1},
+        {"accumulate_grad_batches": 2, "watched": MIXED},
+    ),
+    "steps, at the end of training epochs": (
+        {"every_n_train_steps": 4, "save_on_train_epoch_end": True, "save_top_k": -1},
+        {},
+    ),
+    "steps beyond the run": ({"every_n_train_steps": 100}, {}),
+    "steps beyond the run, last": ({"every_n_train_steps": 100, "save_last": True}, {}),
+    # Where validation comes at other times
+    "twice an epoch": ({"save_top_k": -1}, {"val_check_interval": 0.5}),
+    "twice an epoch, by a value": ({"monitor": "v", "save_top_k": -1}, {"val_check_interval": 0.5, "watched": MANY}),
+    "twice an epoch, two by a value": ({"monitor": "v", "save_top_k": 2}, {"val_check_interval": 2, "watched": MANY}),
+    "twice an epoch, at the end of training epochs": (
+        {"monitor": "v", "save_on_train_epoch_end": True, "save_top_k": -1},
+        {"val_check_interval": 0.5, "watched": MANY},
+    ),
+    "twice an epoch, by steps": (
+        {"monitor": "v", "every_n_train_steps": 2, "save_top_k": -1},
+        {"val_check_interval": 0.5, "watched": MANY},
+    ),
+    "every second epoch validated": ({"save_top_k": -1}, {"check_val_every_n_epoch": 2}),
+    "every second epoch validated, by a value": ({"monitor": "v", "save_top_k": -1}, {"check_val_every_n_epoch": 2, "watched": MIXED}),
+    "every second epoch validated, at the end of training epochs": (
+        {"monitor": "v", "save_on_train_epoch_end": True, "save_top_k": -1},
+        {"check_val_every_n_epoch": 2, "watched": MIXED},
+    ),
+    "every second epoch validated, by steps": (
+        {"monitor": "v", "every_n_train_steps": 4, "save_top_k": -1},
+        {"check_val_every_n_epoch": 2, "watched": MIXED},
+    ),
+    "every third epoch saved, every second validated": (
+        {"every_n_epochs": 3, "save_top_k": -1},
+        {"check_val_every_n_epoch": 2, "max_epochs": 6},
+    ),
+    "validation across epochs": (
+        {"monitor": "v", "save_top_k": -1},
+        {"check_val_every_n_epoch": None, "val_check_interval": 3, "watched": MANY},
+    ),
+    "validation across epochs, by steps": (
+        {"monitor": "v", "every_n_train_steps": 3, "save_top_k": -1},
+        {"check_val_every_n_epoch": None, "val_check_interval": 3, "watched": MANY},
+    ),
+    # Runs that end early, or fail
+    "max_steps within an epoch": ({"save_top_k": -1}, {"max_steps": 6}),
+    "max_steps within an epoch, last": ({"save_last": True, "every_n_train_steps": 4}, {"max_steps": 6}),
+    "fast_dev_run": ({"save_last": True}, {"fast_dev_run": 2}),
+    "a failure": ({"save_on_exception": True}, {"fails": 6}),
+    "a failure, by a value": ({"save_on_exception": True, "monitor": "v", "save_last": True}, {"fails": 6, "watched": MIXED}),
+    "a failure at a saved step": ({"save_on_exception": True, "every_n_train_steps": 3, "save_top_k": -1}, {"fails": 6}),
+    "a failure, nothing wanted": ({}, {"fails": 6}),
+    "manual": ({"save_top_k": -1}, {"manual": True}),
+    "manual, last": ({"save_last": True}, {"manual": True}),
+    "twice the same folder": ({"save_last": True}, {"runs": 2}),
+    "twice the same folder, no counter": ({"save_last": True, "enable_version_counter": False}, {"runs": 2}),
+    "twice the same folder, by a value": ({"monitor": "v", "save_last": "link"}, {"runs": 2, "watched": MIXED}),
+}
