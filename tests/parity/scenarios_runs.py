@@ -364,12 +364,6 @@ def resuming_a_plateau_scheduler(recorder: Recorder) -> None:
     resumed(recorder, path, module=module, enable_checkpointing=False, max_epochs=3)
 
 
-@scenario(reference=True)
-def a_plateau_scheduler_for_three_epochs(recorder: Recorder) -> None:
-    module = scheduled(recorder, plateau(monitor="val"), steps(interval="step"))
-    recorder.run(module=module, enable_checkpointing=False, max_epochs=3)
-
-
 @scenario
 def resuming_manual_optimization(recorder: Recorder) -> None:
     path = str(recorder.world.root / "epoch.ckpt")

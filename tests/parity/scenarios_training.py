@@ -42,26 +42,6 @@ def windows_longer_than_the_epoch(recorder: Recorder) -> None:
     recorder.run(accumulate_grad_batches=5, max_epochs=2)
 
 
-def with_scaled_loss(recorder: Recorder, scale: Any) -> Any:
-    """A module whose losses are multiplied by `scale(batch_idx)`."""
-
-    def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
-        return self.layer(batch).pow(2).mean() * scale(batch_idx)
-
-    return with_methods(recorder, training_step=training_step)
-
-
-@scenario(reference=True)
-def a_window_cut_short_and_scaled(recorder: Recorder) -> None:
-    module = with_scaled_loss(recorder, lambda batch_idx: 2 if batch_idx == 4 else 1)
-    recorder.run(module=module, data=long_data(recorder), accumulate_grad_batches=2, max_epochs=2)
-
-
-@scenario(reference=True)
-def windows_longer_than_the_epoch_and_scaled(recorder: Recorder) -> None:
-    recorder.run(module=with_scaled_loss(recorder, lambda batch_idx: 5 / 2), accumulate_grad_batches=5, max_epochs=2)
-
-
 @scenario
 def clipping_by_value(recorder: Recorder) -> None:
     recorder.run(gradient_clip_val=0.1, gradient_clip_algorithm="value")
@@ -282,12 +262,6 @@ def a_scheduler_by_step_at_a_frequency(recorder: Recorder) -> None:
 @scenario
 def a_scheduler_by_window_at_a_frequency(recorder: Recorder) -> None:
     module = scheduled(recorder, steps(interval="step", frequency=2))
-    recorder.run(module=module, data=recorder.data(train=lambda: rows(24)), accumulate_grad_batches=2, max_epochs=2)
-
-
-@scenario(reference=True)
-def a_scheduler_at_twice_the_frequency(recorder: Recorder) -> None:
-    module = scheduled(recorder, steps(interval="step", frequency=4))
     recorder.run(module=module, data=recorder.data(train=lambda: rows(24)), accumulate_grad_batches=2, max_epochs=2)
 
 

@@ -186,6 +186,16 @@ def after_last_batch(lines: Lines, whole: Lines) -> Lines:
     return [*head, re.sub(r"grads=\[.*?\]", "grads=[None, None]", first), *tail]
 
 
+def gathered_again(lines: Lines, whole: Lines) -> Lines:
+    """What comes before training, then the batch of the open window without its start and end, and then all as without a break."""
+    head = lines[: place(lines, r"^M\.on_train_start") + 1]
+    start, end, following = (place(whole, rf"^C\.on_train_batch_{which}\)") for which in ("start.*=2", "end.*=2", "start.*=3"))
+    batch = [line for line in whole[start - 3 : end] if "on_train_batch_start" not in line]
+    cleared = place(batch, r"^M\.optimizer_zero_grad") + 1
+    unset = [re.sub(r"grads=\[.*?\]", "grads=[None, None]", line) for line in batch[:cleared]]
+    return [*head, *unset, *batch[cleared:], *whole[following - 3 :]]
+
+
 def owed_plateau(lines: Lines, whole: Lines) -> Lines:
     """What comes before training, in it the plateau scheduler's move, and then the next epoch as in a run without a break."""
     before, start = place(lines, r"^C\.on_train_start"), place(lines, r"^C\.on_train_epoch_start")
@@ -288,6 +298,32 @@ DIFFERENCES: dict[str, list[Difference]] = {
             after_last_batch,
             beside="two_epochs_of_a_stateful_loader",
         )
+    ],
+    "fit_again_for_nothing": [NOTHING],
+    "another_fit_after_a_failure_in_validation": FAILED,
+    "a_signal_to_terminate": FAILED,
+    "a_model_by_hand_and_then_another": [
+        Difference(
+            "global_step goes on counting where the next model is optimized in another way",
+            replaced(r"step=(\d+)", counted_on(2), start=r"^M\.configure_callbacks\(\) \| epoch=1"),
+        )
+    ],
+    "resuming_within_a_window": [
+        Difference("the gradients of a window that a checkpoint cut are gathered again", gathered_again, beside="windows_without_a_break")
+    ],
+    "resuming_within_a_window_with_a_loader_that_goes_on": [
+        Difference(
+            "gradients are cleared for the first batch of a window that is there",
+            inserted(
+                [
+                    "C.on_before_zero_grad(optimizer=Adam)",
+                    "M.on_before_zero_grad(optimizer=Adam)",
+                    "M.optimizer_zero_grad(epoch=0, batch_idx=3, optimizer=Adam)",
+                ],
+                before=r"^C\.on_before_backward",
+            ),
+        ),
+        Difference(SHORT, apart=NUMBERS, since=r"^C\.on_before_optimizer_step"),
     ],
     "resuming_midway_with_a_plain_loader": [
         Difference(
