@@ -138,14 +138,17 @@ def test_a_hook_of_an_evaluated_batch_logs_its_epoch_by_default(entry: str, site
 def test_a_hook_of_an_epoch_logs_the_epoch_and_refuses_steps(entry: str, site: str) -> None:
     assert rows(run(entry, with_hook(site)), site) == [(2 if entry == "fit" else 0, 1.0)]
     with pytest.raises(
-        MisconfigurationException, match=rf"self\.log\('{site}', on_step=True\) in {site}: this hook runs once an epoch, so only on_epoch=True"
+        MisconfigurationException,
+        match=rf"self\.log\('{site}', on_step=True\) in {site}: this hook runs once an epoch, so only on_epoch=True",
     ):
         run(entry, with_hook(site, on_step=True))
 
 
 @pytest.mark.parametrize(("entry", "site"), [(entry, site) for entry, sites in REFUSED.items() for site in sites.split()])
 def test_any_other_hook_is_refused(entry: str, site: str) -> None:
-    with pytest.raises(MisconfigurationException, match=rf"self\.log\('{site}'\) was called .*, where nothing can be logged; call it in a step"):
+    with pytest.raises(
+        MisconfigurationException, match=rf"self\.log\('{site}'\) was called .*, where nothing can be logged; call it in a step"
+    ):
         run(entry, with_hook(site))
 
 
@@ -221,8 +224,8 @@ def test_without_a_trainer_nothing_is_logged_and_that_is_said() -> None:
 
 
 def test_in_a_barebones_trainer_nothing_is_logged_and_that_is_said() -> None:
+    trainer = Trainer(manager=fake_plugin_manager(), barebones=True, max_epochs=1)
     with pytest.warns(UserWarning, match=r"self\.log does nothing in a barebones Trainer"):
-        trainer = Trainer(manager=fake_plugin_manager(), barebones=True, max_epochs=1)
         trainer.fit(with_hook("training_step", on_epoch=True), batches(), batches())
     assert (trainer.callback_metrics, trainer.logged_metrics, trainer.progress_bar_metrics) == ({}, {}, {})
 
@@ -239,7 +242,10 @@ def test_asking_for_a_logger_without_one_warns() -> None:
     ("arguments", "message"),
     [
         ({"name": "x", "on_step": False, "on_epoch": False}, "self.log('x') in validation_step: on_step and on_epoch are both False"),
-        ({"name": "x", "reduce_fx": "median"}, "reduce_fx='median'): it must be 'mean', 'sum', 'min' or 'max'; for anything else log a metric"),
+        (
+            {"name": "x", "reduce_fx": "median"},
+            "reduce_fx='median'): it must be 'mean', 'sum', 'min' or 'max'; for anything else log a metric",
+        ),
         ({"name": "x", "reduce_fx": torch.std}, "it must be 'mean', 'sum', 'min' or 'max'"),
         ({"name": "x", "reduce_fx": []}, "reduce_fx=[]): it must be 'mean', 'sum', 'min' or 'max'"),
         ({"name": "x/dataloader_idx_0"}, "'/dataloader_idx_' is added by lx itself; pass the name without it"),

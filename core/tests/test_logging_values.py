@@ -129,7 +129,9 @@ def test_a_number_of_any_kind_is_logged_by_step_and_by_epoch(kind: str) -> None:
 
 
 def test_numbers_below_float32_do_not_lose_what_they_sum_up_to() -> None:
-    trainer = validate(logs(lambda place: torch.tensor(2048.0 if place == 0 else 1.0, dtype=torch.float16), reduce_fx="sum"), batches(*[1] * 9))
+    trainer = validate(
+        logs(lambda place: torch.tensor(2048.0 if place == 0 else 1.0, dtype=torch.float16), reduce_fx="sum"), batches(*[1] * 9)
+    )
     assert trainer.callback_metrics["x"] == 2056.0  # in float16 it would stay 2048
 
 
@@ -421,7 +423,9 @@ def test_a_metric_object_of_nobody_is_refused_unless_an_attribute_is_named() -> 
         metric.update(batch)
         self.log("sum", metric, **options)
 
-    with pytest.raises(MisconfigurationException, match=r"the metric Sum is no attribute of the module; assign it in __init__, or pass metric_at"):
+    with pytest.raises(
+        MisconfigurationException, match=r"the metric Sum is no attribute of the module; assign it in __init__, or pass metric_at"
+    ):
         validate(step)
     metric.reset()
     named = validate(lambda self, batch, batch_idx: step(self, batch, batch_idx, metric_attribute="somewhere.else"), batches(1))

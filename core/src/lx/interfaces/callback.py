@@ -32,7 +32,7 @@ class Callback:
 
     def listens_to(self, event: str) -> bool:
         """Whether this very instance wants an event, asked once per run; override it to drop events that its settings make idle."""
-        return getattr(type(self), event, None) is not getattr(Callback, event)
+        return event in vars(self) or getattr(type(self), event, None) is not getattr(Callback, event)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Called when a run begins, before the model is configured; `stage` is `"fit"`, `"validate"`, `"test"` or `"predict"`."""

@@ -196,14 +196,13 @@ class Meter:
         self.value = (total / weight if self.reduce == "mean" else total).to(torch.float32)
 
 
-def reduce_meters(meters: Iterable[Meter], gather: Callable[[Tensor], Tensor], world_size: int) -> None:
-    """Fixes the epoch values of meters, all those that are synchronised in one collective.
+def reduce_meters(meters: Iterable[Meter], gather: Callable[[Tensor, Any], Tensor], world_size: int) -> None:
+    """Fixes the epoch values of meters, all those that are synchronised (over one group) in one collective.
 
-    `gather` stacks a vector of all processes along a new first dimension. Every process must have logged the same names; if not,
+    `gather` stacks a vector of all processes of a group along a new first dimension. Every process must have logged the same names; if not,
     `RuntimeError` is raised, on all of them, instead of values that mix names up.
     """
     synced: dict[int, list[Meter]] = {}
-    groups: dict[int, Any] = {}
     for meter in meters:
         meter.fold()
         if meter.metric is not None:
@@ -219,23 +218,23 @@ def reduce_meters(meters: Iterable[Meter], gather: Callable[[Tensor], Tensor], w
             meter.value = computed.detach()
         elif meter.total is not None and meter.sync and world_size > 1:
             synced.setdefault(id(meter.group), []).append(meter)
-            groups[id(meter.group)] = meter.group
         elif meter.total is not None:
             meter.finish(meter.total, meter.weight)
     for chosen in synced.values():
-        _reduce_together(chosen, gather)
+        # Processes may come to their names in different orders.
+        _reduce_together(sorted(chosen, key=lambda meter: (meter.name, meter.suffix, meter.reduce)), gather)
 
 
-def _reduce_together(meters: list[Meter], gather: Callable[[Tensor], Tensor]) -> None:
+def _reduce_together(meters: list[Meter], gather: Callable[[Tensor, Any], Tensor]) -> None:
     first = meters[0].total
     assert first is not None
     layout = float(crc32(repr([(meter.name, meter.suffix, meter.reduce) for meter in meters]).encode()))
     totals = [layout, *(float(meter.weight) for meter in meters)]
     head = torch.tensor(totals, dtype=first.dtype, device=first.device)
     mine = torch.cat([head, torch.stack([meter.total.to(first.device) for meter in meters if meter.total is not None])])
-    # Padded to a multiple of 64, so that processes which logged different names meet in the collective and can say so.
-    padded = torch.nn.functional.pad(mine, (0, -len(mine) % 64))
-    rows = gather(padded)
+    # Padded to a multiple of 512, so that processes which logged different names meet in the collective and can say so.
+    padded = torch.nn.functional.pad(mine, (0, -len(mine) % 512))
+    rows = gather(padded, meters[0].group)
     if bool((rows[:, 0] != layout).any()):
         raise RuntimeError(
             f"the processes logged different names with sync_dist=True; this one logged {', '.join(meter.name for meter in meters)}. Log"

@@ -106,8 +106,9 @@ class AutomaticOptimization:
         value, algorithm = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
         if own is not None:
             return lambda optimizer: own(optimizer, gradient_clip_val=value, gradient_clip_algorithm=algorithm)
-        if trainer.dispatch.own("clip_gradients") is not None or value:
-            return lambda optimizer: self._module.clip_gradients(optimizer, value, algorithm)
+        clip = trainer.dispatch.own("clip_gradients") or (self._module.clip_gradients if value else None)
+        if clip is not None:
+            return lambda optimizer: clip(optimizer, value, algorithm)
         return None
 
     def _find_bare_step(self) -> Callable[[], Any]:
