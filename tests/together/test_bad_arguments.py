@@ -218,7 +218,7 @@ def test_an_argument_of_another_name_is_answered_with_the_right_one(argument: st
 
 
 def test_arguments_are_passed_by_name_and_the_model_elsewhere() -> None:
-    with pytest.raises(TypeError, match="Trainer takes its arguments by name, and got a TinyModule without one.* passed to fit, validate"):
+    with pytest.raises(TypeError, match=r"Trainer takes its arguments by name, and got a TinyModule without one.* passed to fit, validate"):
         Trainer(TinyModule())
 
 

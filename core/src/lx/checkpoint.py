@@ -39,10 +39,11 @@ def dump(trainer: Any, weights_only: bool = False) -> dict[str, Any]:
     if datamodule is not None and (state := datamodule.state_dict()):
         checkpoint[type(datamodule).__qualname__] = state
     outer, trainer.log.site = trainer.log.site, "on_save_checkpoint"
-    if not weights_only:
-        for callback in trainer.callbacks:
-            callback.on_save_checkpoint(trainer, module, checkpoint)
-    module.on_save_checkpoint(checkpoint)
+    dispatch, callbacks = trainer.dispatch, [] if weights_only else trainer.callbacks
+    dispatch.announce("on_save_checkpoint", [*callbacks, module])
+    for callback in callbacks:
+        dispatch.timed(callback.on_save_checkpoint, callback, "Callback", "on_save_checkpoint")(trainer, module, checkpoint)
+    dispatch.timed(module.on_save_checkpoint, module, "LightningModule", "on_save_checkpoint")(checkpoint)
     trainer.log.site = outer
     return checkpoint
 
@@ -73,8 +74,14 @@ def check(checkpoint: Any, path: Any, resumes_fit: bool) -> dict[str, Any]:
 
 
 def check_epochs(checkpoint: dict[str, Any], path: Any, max_epochs: int | None) -> None:
-    """Raises `MisconfigurationException` for a checkpoint that is farther on than fit is to go."""
-    completed = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"]
+    """Raises `MisconfigurationException` for a checkpoint that is farther on than fit is to go, `CheckpointKeyError` for one that does
+    not say."""
+    try:
+        completed = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"]
+    except KeyError as error:
+        raise CheckpointKeyError(
+            f"{str(path)!r} cannot be resumed from: its 'loops' hold no {error.args[0]!r}, which says how far fit was; use one that fit wrote."
+        ) from None
     if max_epochs not in (None, -1) and completed > (max_epochs or 0):
         raise MisconfigurationException(
             f"{str(path)!r} was written after {completed} epochs, and max_epochs={max_epochs} is less; raise max_epochs to go on."
@@ -83,15 +90,16 @@ def check_epochs(checkpoint: dict[str, Any], path: Any, max_epochs: int | None) 
 
 def restore_model(trainer: Any, checkpoint: dict[str, Any]) -> None:
     """The first half: module, weights, data module, callbacks; before optimizers are made."""
-    module = trainer.lightning_module
-    module.on_load_checkpoint(checkpoint)
+    module, dispatch = trainer.lightning_module, trainer.dispatch
+    dispatch.announce("on_load_checkpoint", [module, *trainer.callbacks])
+    dispatch.timed(module.on_load_checkpoint, module, "LightningModule", "on_load_checkpoint")(checkpoint)
     trainer.strategy.load_module_state_dict(module, checkpoint["state_dict"], strict=module.strict_loading)
     datamodule = trainer.datamodule
     if datamodule is not None and (state := checkpoint.get(type(datamodule).__qualname__)):
         datamodule.load_state_dict(state)
     states = checkpoint.get("callbacks") or {}
     for callback in trainer.callbacks:
-        callback.on_load_checkpoint(trainer, module, checkpoint)
+        dispatch.timed(callback.on_load_checkpoint, callback, "Callback", "on_load_checkpoint")(trainer, module, checkpoint)
     for callback in trainer.callbacks:
         if state := states.get(callback.state_key):
             callback.load_state_dict(state)

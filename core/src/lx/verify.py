@@ -87,11 +87,11 @@ def verify(fn: TrainerFn, module: LightningModule, source: Source, trainer: Any)
         if hasattr(module, old):
             collect = "collect what you need yourself, and " if old.endswith("epoch_end") else ""
             raise NotImplementedError(f"{type(module).__name__}.{old} is never called; {collect}use {new}.")
-    _CHECKS[fn](module, source)
     for step in _STEPS[fn]:
         if not inspect.signature(getattr(module, step)).parameters:
             raise ArgumentTypeError(f"{type(module).__name__}.{step} has no parameter for the batch: def {step}(self, batch, batch_idx).")
     source.check_given()
+    _CHECKS[fn](module, source)
     if fn is TrainerFn.FITTING and not module.automatic_optimization:
         for name, value, neutral in (
             ("gradient_clip_val", trainer.gradient_clip_val, None),
