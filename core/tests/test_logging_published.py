@@ -1,6 +1,7 @@
 """When logged values reach the three dictionaries and the loggers, at which step, and that a training step waits for no device."""
 
 import itertools
+import warnings
 from typing import Any
 
 import pytest
@@ -394,3 +395,53 @@ def test_the_count_of_waits_would_see_one() -> None:
     with Waits() as waits:
         torch.ones(()).item()
     assert waits.count == 1
+
+
+# -- loggers of a trainer ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["logger", "loggers"])
+def test_a_logger_that_is_set_later_gets_what_comes_then(how: str) -> None:
+    late = FakeLogger("late")
+
+    class Sets(Callback):
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 1:
+                setattr(trainer, how, late if how == "logger" else [late])
+
+    early = FakeLogger("early")
+    trainer = run({"training_step": trained()}, 2, logger=early, callbacks=[Sets()])
+    assert (early.metrics, late.metrics) == ([(0, {"loss": 0.0, "epoch": 0})], [(1, {"loss": 1.0, "epoch": 0})])
+    assert trainer.logger is late
+
+
+def test_the_first_of_several_loggers_is_the_logger_and_names_the_folder(tmp_path: Any) -> None:
+    folders = [str(tmp_path / name) for name in ("a", "b")]
+    loggers = [FakeLogger(save_dir=folder) for folder in folders]
+    trainer = Trainer(manager=fake_plugin_manager(), logger=loggers, default_root_dir=tmp_path)
+    assert (trainer.logger, trainer.loggers, trainer.log_dir) == (loggers[0], loggers, folders[0])
+    trainer.logger = None
+    assert (trainer.logger, trainer.loggers, trainer.log_dir) == (None, [], str(tmp_path))
+
+
+@pytest.mark.parametrize("entry", ["validate", "test", "predict", "fit"])
+def test_hyperparameters_are_logged_by_every_entry_point_unless_that_is_switched_off(entry: str) -> None:
+    class WithParameters(Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.save_hyperparameters({"width": 3})
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            pass
+
+        test_step = predict_step = validation_step
+
+    for enabled in (True, False):
+        trainer = Trainer(
+            manager=fake_plugin_manager(), logger=FakeLogger(), max_epochs=1, log_every_n_steps=1, enable_autolog_hparams=enabled
+        )
+        loaders = (batches(1), batches(1)) if entry == "fit" else (batches(1),)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "predict_step returned None")
+            getattr(trainer, entry)(WithParameters(), *loaders)
+        assert [dict(params) for params in trainer.logger.hyperparams] == ([{"width": 3}] if enabled else [])

@@ -147,6 +147,16 @@ def test_all_names_of_an_epoch_share_one_collective() -> None:
         assert [found[f"t{number}"] for number in range(40)] == [torch.tensor(number + 0.7).item() for number in range(40)]
 
 
+def test_what_the_hooks_of_an_epoch_log_weighs_the_same_on_each_process() -> None:
+    def log(name: str) -> Any:
+        return lambda self: self.log(name, float(self.rank), sync_dist=True)
+
+    names = [f"on_{stage}_{moment}" for stage in ("train", "validation") for moment in ("start", "epoch_start", "epoch_end")]
+    hooks = {name: log(name) for name in names}
+    for trainer in trainers(run({**hooks, "validation_step": lambda *_: None}, "fit", max_epochs=2, num_sanity_val_steps=1)):
+        assert metrics(trainer) == dict.fromkeys(sorted(names), 0.5)
+
+
 def test_only_rank_0_writes() -> None:
     def step(self: Any, batch: Any, batch_idx: int) -> None:
         self.log("x", 1.0, sync_dist=True)

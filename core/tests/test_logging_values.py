@@ -432,10 +432,13 @@ def test_a_metric_object_of_nobody_is_refused_unless_an_attribute_is_named() -> 
     assert named.callback_metrics["sum"] == 2.0
 
 
-def test_a_metric_object_must_compute_a_tensor() -> None:
+@pytest.mark.parametrize(
+    ("computed", "what"), [("text", "a str"), ({"a": torch.tensor(1.0)}, "a dict"), (torch.ones(2), "a tensor of 2 elements")]
+)
+def test_a_metric_object_must_compute_one_number(computed: Any, what: str) -> None:
     model = with_sum(validation_step=lambda self, batch, batch_idx: self.log("sum", self.sum))
-    model.sum.compute = lambda: "text"
-    with pytest.raises(ValueError, match=r"self\.log\('sum'\): the metric's compute\(\) returned str; it must return a tensor"):
+    model.sum.compute = lambda: computed
+    with pytest.raises(ValueError, match=rf"self\.log\('sum'\): the metric's compute\(\) returned {what}, and a tensor of one element is"):
         trainer_of_fakes().validate(model, batches(1), verbose=False)
 
 

@@ -170,7 +170,7 @@ class Trainer(RunView):
         self.run: Run | None = None
         self.resume = ResumePath()
         exact = torch.float64 if self.accelerator.capabilities.float64 else torch.float32
-        self.log = RunLog(self.strategy, self.loggers, exact, lambda: (self.log_step, self.current_epoch))
+        self.log = RunLog(self.strategy, lambda: self.loggers, exact, lambda: (self.log_step, self.current_epoch))
         self.log.muted = "self.log does nothing in a barebones Trainer." if self.barebones else None
 
     # -- entry points ----------------------------------------------------------------------------------------------------
@@ -313,7 +313,6 @@ class Trainer(RunView):
     @logger.setter
     def logger(self, logger: Logger | None) -> None:
         self.loggers = [logger] if logger is not None else []
-        self.log.loggers = self.loggers
 
     @property
     def log_dir(self) -> str | None:

@@ -26,7 +26,9 @@ class RunLog:
     show values of steps (`at_step`) until the values of the epoch are settled, and then those.
     """
 
-    def __init__(self, strategy: Strategy, loggers: Sequence[Logger], exact: torch.dtype, where: Callable[[], tuple[int, int]]) -> None:
+    def __init__(
+        self, strategy: Strategy, loggers: Callable[[], Sequence[Logger]], exact: torch.dtype, where: Callable[[], tuple[int, int]]
+    ) -> None:
         self.site: str | None = None
         self.batch: Any = None
         self.batch_size: int | None = None
@@ -36,8 +38,8 @@ class RunLog:
         self.meters: dict[Key, Meter] = {}
         self.owner: Any = None
         self.muted: str | None = None
-        self.loggers = list(loggers)
         self._strategy = strategy
+        self._loggers = loggers
         self._exact = exact
         self._where = where
         self.published = Published()
@@ -109,7 +111,7 @@ class RunLog:
         if "/dataloader_idx_" in name:
             raise MisconfigurationException(f"self.log({name!r}): '/dataloader_idx_' is added by lx itself; pass the name without it.")
         step, epoch = placement(self.site, name, on_step, on_epoch)
-        if logger and not self.loggers:
+        if logger and not self._loggers():
             rank_zero_warn(f"self.log({name!r}, logger=True): this trainer has no logger.")
         if epoch and not sync and not rank_zero_only and self._strategy.world_size > 1 and not _is_metric(value):
             rank_zero_warn(
@@ -195,13 +197,14 @@ class RunLog:
             self.end_epoch()
             meters.clear()
         self.meters, self.training, self.at_step = {}, False, True
-        self.site = self.batch = self.dataloader_idx = None
+        self.site = self.batch = self.batch_size = self.dataloader_idx = None
 
     def begin_stage(self, meters: dict[Key, Meter], training: bool) -> tuple[dict[Key, Meter], bool, bool]:
         """Makes the meters of a stage the active ones; returns the state before, for `end_stage`."""
         self.publish()  # what the last step before has logged stays to be seen
         before = (self.meters, self.training, self.at_step)
         self.meters, self.training, self.at_step = meters, training, True
+        self.batch = self.batch_size = None
         return before
 
     def end_stage(self, before: tuple[dict[Key, Meter], bool, bool]) -> None:
@@ -311,7 +314,8 @@ class RunLog:
         if not metrics:
             return
         self.published.logged.update(metrics)
-        if not self.loggers or not self._strategy.is_global_zero:
+        loggers = self._loggers()
+        if not loggers or not self._strategy.is_global_zero:
             return
         values = numbers(metrics)
         if step is None:
@@ -320,7 +324,7 @@ class RunLog:
             step = log_step if named is None else int(named)
             if epoch and named is None:
                 values.setdefault("epoch", current_epoch)
-        for logger in self.loggers:
+        for logger in loggers:
             logger.log_metrics(metrics=values, step=step)
             logger.save()
 

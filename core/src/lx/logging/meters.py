@@ -166,7 +166,17 @@ class Meter:
         if self.on_step:
             # What forward returned for this batch; torchmetrics keeps it under this name only, None if there was no forward.
             latest = metric._forward_cache if hasattr(metric, "_forward_cache") else metric.compute()
-            self.step_value = self.step_value if latest is None else latest.detach().clone()
+            self.step_value = self.step_value if latest is None else self.single(latest)
+
+    def single(self, computed: Any) -> Tensor:
+        """What a metric object has computed, as a tensor without dimensions that nothing else changes."""
+        if not isinstance(computed, Tensor) or computed.numel() != 1:
+            what = f"a tensor of {computed.numel()} elements" if isinstance(computed, Tensor) else f"a {type(computed).__name__}"
+            raise ValueError(
+                f"self.log({self.name!r}): the metric's compute() returned {what}, and a tensor of one element is needed; log each number"
+                " of it by itself, and a collection of metrics with self.log_dict."
+            )
+        return computed.detach().reshape(()).clone()
 
     def _begin_chunk(self, value: Tensor) -> list[float]:
         """Makes room for more values like this one. Never the room of earlier ones, which somebody may still hold as a step's value."""
@@ -203,26 +213,21 @@ def reduce_meters(meters: Iterable[Meter], gather: Callable[[Tensor, Any], Tenso
     `RuntimeError` is raised, on all of them, instead of values that mix names up.
     """
     synced: dict[int, list[Meter]] = {}
-    for meter in meters:
+    # Sorted, since processes may come to their names in different orders, and metric objects meet in compute().
+    for meter in sorted(meters, key=lambda meter: (meter.name, meter.suffix, meter.reduce)):
         meter.fold()
         if meter.metric is not None:
             if meter.total is not None:
                 raise MisconfigurationException(
                     f"self.log({meter.name!r}): this was a metric object before, and a number later; name it apart."
                 )
-            computed = meter.metric.compute()
-            if not isinstance(computed, Tensor):
-                raise ValueError(
-                    f"self.log({meter.name!r}): the metric's compute() returned {type(computed).__name__}; it must return a tensor."
-                )
-            meter.value = computed.detach()
+            meter.value = meter.single(meter.metric.compute())
         elif meter.total is not None and meter.sync and world_size > 1:
             synced.setdefault(id(meter.group), []).append(meter)
         elif meter.total is not None:
             meter.finish(meter.total, meter.weight)
     for chosen in synced.values():
-        # Processes may come to their names in different orders.
-        _reduce_together(sorted(chosen, key=lambda meter: (meter.name, meter.suffix, meter.reduce)), gather)
+        _reduce_together(chosen, gather)
 
 
 def _reduce_together(meters: list[Meter], gather: Callable[[Tensor, Any], Tensor]) -> None:

@@ -85,7 +85,7 @@ class Evaluation:
                 log.dataloader_idx = dataloader_idx if len(counts) > 1 else None
                 self._run_loader(iter(loader), count, dataloader_idx, len(counts) > 1, progress, quiet)
             log.dataloader_idx = None
-            log.batch = None
+            log.batch = log.batch_size = None
             log.settle()
             dispatch.emit(f"on_{stage}_epoch_end")
             log.settle()

@@ -112,7 +112,7 @@ class FitLoop:
                     " pass what can be iterated again, such as a DataLoader or a list."
                 )
         progress.epoch["processed"] += 1
-        trainer.log.batch = None
+        trainer.log.batch = trainer.log.batch_size = None
         trainer.log.settle()
         trainer.dispatch.emit("on_train_epoch_end")
         trainer.log.settle()
