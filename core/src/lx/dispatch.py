@@ -1,7 +1,7 @@
 """The event tables: for each event the listeners that really override it, found once per run, so that a step pays for those alone."""
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -9,6 +9,7 @@ from lx.interfaces.callback import EVENTS, Callback
 from lx.interfaces.profiler import Profiler, action_name
 from lx.kernel import normalise
 from lx.kernel.errors import MisconfigurationException
+from lx.kernel.registry import KindRegistry
 
 PHASES = ("first", "normal", "monitor", "last")
 AFTER_MODULE = ("monitor", "last")
@@ -21,10 +22,11 @@ def overrides(owner: Any, name: str, base: type[Any]) -> bool:
     return own is not getattr(base, name, None) or name in vars(owner)
 
 
-def order_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
+def order_callbacks(callbacks: Iterable[Callback], registry: KindRegistry | None = None) -> list[Callback]:
     """The callbacks in the order in which they are called: by phase, then as given, then as `before` and `after` demand.
 
-    Raises `MisconfigurationException` for an unknown phase and for a cycle.
+    Those two hold names of classes, and names under which `registry` has their classes. Raises `MisconfigurationException` for an
+    unknown phase and for a cycle.
 
     >>> class A(Callback): after = ("B",)
     >>> class B(Callback): pass
@@ -39,15 +41,19 @@ def order_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
             )
     rank = {"first": 0, "normal": 1, "monitor": 1, "last": 2}
     waiting = sorted(listed, key=lambda callback: rank[callback.phase])
+    if not any(callback.before or callback.after for callback in waiting):
+        return waiting
+    entries = registry.entries() if registry is not None else []
+    names = {
+        id(one): _names(one) | {name for entry in entries if entry.class_name == type(one).__name__ for name in entry.spellings}
+        for one in waiting
+    }
     done: list[Callback] = []
     while waiting:
-        ready = next((one for one in waiting if not any(_must_wait(one, other) for other in waiting if other is not one)), None)
+        ready = next((one for one in waiting if not any(_must_wait(one, other, names) for other in waiting)), None)
         if ready is None:
-            names = " -> ".join(type(callback).__name__ for callback in waiting)
-            raise MisconfigurationException(
-                f"the callbacks {names} demand by `before` and `after` to stand before each other; drop one demand."
-            )
-        waiting.remove(ready)
+            raise MisconfigurationException(_cycle(waiting, names))
+        waiting = [one for one in waiting if one is not ready]
         done.append(ready)
     return done
 
@@ -63,8 +69,18 @@ def require_distinct_states(callbacks: list[Callback]) -> None:
             )
 
 
-def _must_wait(one: Callback, other: Callback) -> bool:
-    return bool(_names(other) & set(map(normalise, one.after))) or bool(_names(one) & set(map(normalise, other.before)))
+def _must_wait(one: Callback, other: Callback, names: Mapping[int, set[str]]) -> bool:
+    return one is not other and not (
+        names[id(other)].isdisjoint(map(normalise, one.after)) and names[id(one)].isdisjoint(map(normalise, other.before))
+    )
+
+
+def _cycle(waiting: list[Callback], names: Mapping[int, set[str]]) -> str:
+    """The message for callbacks of which each waits for another, without those that merely stand behind them."""
+    while idle := [id(one) for one in waiting if not any(_must_wait(other, one, names) for other in waiting)]:
+        waiting = [one for one in waiting if id(one) not in idle]
+    found = ", ".join(type(callback).__name__ for callback in waiting)
+    return f"the callbacks {found} demand by `before` and `after` to stand before each other; drop one demand."
 
 
 def _names(callback: Callback) -> set[str]:
@@ -74,6 +90,14 @@ def _names(callback: Callback) -> set[str]:
         f"_{letter}" if letter.isupper() and place and not name[place - 1].isupper() else letter for place, letter in enumerate(name)
     )
     return {normalise(name), normalise(snake)}
+
+
+_END = object()
+
+
+def _taken(take: Callable[[], Any]) -> Iterator[Any]:
+    while (batch := take()) is not _END:
+        yield batch
 
 
 class Dispatch:
@@ -116,10 +140,13 @@ class Dispatch:
 
     def timed(self, function: Callable[..., Any], owner: Any, kind: str, hook: str) -> Callable[..., Any]:
         """The function itself, or, under a profiler, one that measures it as an action."""
+        return function if self._profiler is None else self.measured(function, action_name(owner, kind, hook))
+
+    def measured(self, function: Callable[..., Any], action: str) -> Callable[..., Any]:
+        """The function itself, or, under a profiler, one that measures it as an action of that name."""
         profiler = self._profiler
         if profiler is None:
             return function
-        action = action_name(owner, kind, hook)
 
         @functools.wraps(function)
         def measured(*args: Any, **kwargs: Any) -> Any:
@@ -136,9 +163,10 @@ class Dispatch:
 
         def sited(*args: Any, **kwargs: Any) -> Any:
             outer, log.site = log.site, hook
-            result = function(*args, **kwargs)
-            log.site = outer
-            return result
+            try:
+                return function(*args, **kwargs)
+            finally:
+                log.site = outer
 
         return sited
 
@@ -148,13 +176,30 @@ class Dispatch:
         if function is not None:
             function()
 
+    def fetched(self, batches: Iterator[Any], action: str) -> Iterator[Any]:
+        """The iterator itself, or, under a profiler, one of which every fetch is measured as an action."""
+        return batches if self._profiler is None else _taken(self.measured(lambda: next(batches, _END), action))
+
+    def announce(self, event: str, owners: Iterable[Any]) -> None:
+        """Traces an event that the run hands to its owners one by one; nothing without a trace."""
+        if self._trace is not None:
+            listening = [
+                one for one in owners if (one.listens_to(event) if isinstance(one, Callback) else overrides(one, event, self._base))
+            ]
+            self._trace(trace_line(event, [type(one).__name__ for one in listening]))
+
+    @property
+    def profiles(self) -> bool:
+        """Whether a profiler measures this run."""
+        return self._profiler is not None
+
     def action(self, name: str) -> AbstractContextManager[Any]:
         """A block that a profiler sees under a name."""
         return self._profiler.profile(name) if self._profiler is not None else nullcontext()
 
     def _fan(self, event: str, callbacks: Sequence[Callback], own: Callable[..., Any] | None) -> Callable[..., Any] | None:
         late = [callback for callback in callbacks if event == "on_train_epoch_end" and callback.phase in AFTER_MODULE]
-        early = [callback for callback in callbacks if callback not in late]
+        early = [callback for callback in callbacks if not any(callback is one for one in late)]
         before = tuple(self.timed(getattr(callback, event), callback, "Callback", event) for callback in early)
         after = tuple(self.timed(getattr(callback, event), callback, "Callback", event) for callback in late)
         hook = self.timed(own, self._module, "LightningModule", event) if own is not None else None
@@ -183,31 +228,44 @@ def compile_fan(
 
     def fan_callbacks(*args: Any) -> None:
         outer, log.site = log.site, site
-        for listener in before:
-            listener(trainer, module, *args)
-        log.site = outer
+        try:
+            for listener in before:
+                listener(trainer, module, *args)
+        finally:
+            log.site = outer
 
     if hook is None and not after:
         return fan_callbacks
 
     def fan(*args: Any) -> Any:
         outer, log.site = log.site, site
-        for listener in before:
-            listener(trainer, module, *args)
-        result = hook(*args) if hook is not None else None
-        if after and (before or hook is not None):  # these look at what the others have just logged
-            log.settle()
-        for listener in after:
-            listener(trainer, module, *args)
-        log.site = outer
-        return result
+        try:
+            for listener in before:
+                listener(trainer, module, *args)
+            result = hook(*args) if hook is not None else None
+            if after and (before or hook is not None):  # these look at what the others have just logged
+                log.settle()
+            for listener in after:
+                listener(trainer, module, *args)
+            return result
+        finally:
+            log.site = outer
 
     return fan
 
 
+def trace_line(event: str, names: list[str]) -> str:
+    """What a trace says of an event.
+
+    >>> trace_line("on_fit_end", [])
+    'event on_fit_end -> nobody'
+    """
+    return f"event {event} -> {', '.join(names) or 'nobody'}"
+
+
 def traced(trace: Callable[[str], None], event: str, names: list[str], fan: Callable[..., Any] | None) -> Callable[..., Any]:
     """The same function, which says first which event it is and who listens."""
-    line = f"event {event} -> {', '.join(names) or 'nobody'}"
+    line = trace_line(event, names)
 
     def told(*args: Any) -> Any:
         trace(line)

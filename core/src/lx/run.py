@@ -142,7 +142,7 @@ class Run:
         except ComponentTypeError as error:
             raise ComponentTypeError(f"{type(self.module).__name__}.configure_callbacks returned {returned!r}: {error}") from None
         kept = [one for one in self.trainer.callbacks if not any(isinstance(new, type(one)) for new in brought)]
-        self.trainer.callbacks = order_callbacks([*kept, *brought])
+        self.trainer.callbacks = order_callbacks([*kept, *brought], self.trainer.manager.registry.callback)
 
     def _ready_data(self) -> None:
         limits = self.trainer.limits
@@ -192,6 +192,7 @@ class Run:
     def _prepare(self, content: dict[str, Any] | None) -> None:
         trainer, module, datamodule = self.trainer, self.module, self.datamodule
         self._prepare_data()
+        trainer.dispatch.announce("setup", self._owners())
         if datamodule is not None:
             self._set_up(datamodule, "LightningDataModule", stage=self.fn)
         for callback in trainer.callbacks:
@@ -199,7 +200,7 @@ class Run:
         self._set_up(module, "LightningModule", stage=self.fn)
         if overrides(module, "configure_model", LightningModule):
             with trainer.strategy.module_init_context():
-                module.configure_model()
+                trainer.dispatch.timed(module.configure_model, module, "LightningModule", "configure_model")()
         late = trainer.strategy.capabilities.restores_after_setup
         if content is not None and not late:
             protocol.restore_model(trainer, content)
@@ -235,8 +236,13 @@ class Run:
 
     def _set_up(self, owner: Any, kind: str, *args: Any, **kwargs: Any) -> None:
         """Calls the `setup` of one who takes part; once that has begun, `teardown` follows, however the run ends."""
-        self._to_tear_down.append(lambda: owner.teardown(*args, **kwargs))
-        self.trainer.dispatch.timed(owner.setup, owner, kind, "setup")(*args, **kwargs)
+        dispatch = self.trainer.dispatch
+        self._to_tear_down.append(lambda: dispatch.timed(owner.teardown, owner, kind, "teardown")(*args, **kwargs))
+        dispatch.timed(owner.setup, owner, kind, "setup")(*args, **kwargs)
+
+    def _owners(self) -> list[Any]:
+        """Who takes part, in the order of `setup` and `teardown`."""
+        return [*([self.datamodule] if self.datamodule is not None else []), *self.trainer.callbacks, self.module]
 
     def _set_up_model(self) -> None:
         trainer, module, strategy = self.trainer, self.module, self.trainer.strategy
@@ -335,6 +341,7 @@ class Run:
 
     def _tear_down(self) -> None:
         """Calls each `teardown` that is due, once, in the order of the setups."""
+        self.trainer.dispatch.announce("teardown", self._owners())
         while self._to_tear_down:
             self._to_tear_down.pop(0)()
 
@@ -346,7 +353,9 @@ class Run:
         if not self._began:  # it was refused, and nobody has taken part in it
             trainer.state.stage = None
             return
+        trainer.log.site = "on_exception"  # where nothing can be logged any more
         told: list[Callable[[], Any]] = [
+            lambda: trainer.dispatch.announce("on_exception", trainer.callbacks),
             *(lambda callback=callback: callback.on_exception(trainer, self.module, error) for callback in trainer.callbacks),
             *([lambda: self.datamodule.on_exception(error)] if self.datamodule is not None else []),
             *(lambda logger=logger: logger.finalize("failed") for logger in (trainer.loggers if trainer.is_global_zero else [])),
@@ -360,7 +369,7 @@ class Run:
                 rank_zero_warn(
                     f"while the run was ended by {type(error).__name__}, something else failed: {type(second).__name__}: {second}"
                 )
-        trainer.state.stage = None
+        trainer.state.stage, trainer.log.site = None, None
         trainer.resume.take(None)
 
 

@@ -144,7 +144,9 @@ class Trainer(RunView):
         self.fabric = Fabric.from_resolution(resolution)
         folder = self.default_root_dir
         self.loggers: list[Logger] = [choice.make(save_dir=folder, root_dir=folder) for choice in resolution.loggers]
-        self.callbacks: list[Callback] = order_callbacks(choice.make() for choice in resolution.callbacks)
+        self.callbacks: list[Callback] = order_callbacks(
+            (choice.make() for choice in resolution.callbacks), self.manager.registry.callback
+        )
         require_distinct_states(self.callbacks)
         self.profiler = resolution.profiler.make() if resolution.profiler else None
         self.state = TrainerState()

@@ -83,7 +83,8 @@ class Evaluation:
             set_epochs(self._loaders, trainer.current_epoch)
             for dataloader_idx, (loader, count) in enumerate(zip(self._each(), counts, strict=True)):
                 log.dataloader_idx = dataloader_idx if len(counts) > 1 else None
-                self._run_loader(iter(loader), count, dataloader_idx, len(counts) > 1, progress, quiet)
+                batches = dispatch.fetched(iter(loader), f"[_EvaluationLoop].{self.prefix}_next")
+                self._run_loader(batches, count, dataloader_idx, len(counts) > 1, progress, quiet)
             log.dataloader_idx = None
             log.batch = log.batch_size = None
             log.settle()

@@ -105,7 +105,9 @@ class FitLoop:
             trainer.dispatch.emit("on_train_epoch_start")
             progress.epoch["started"] += 1
         if not (trainer.should_stop and self.may_stop()):  # a hook of the epoch's start may have asked to stop
-            epoch.run(iterator, self.num_training_batches, length_of(self._loader) != math.inf, place)
+            iterator = trainer.dispatch.fetched(iterator, "[_TrainingEpochLoop].train_dataloader_next")
+            with trainer.dispatch.action("run_training_epoch"):
+                epoch.run(iterator, self.num_training_batches, length_of(self._loader) != math.inf, place)
             if not progress.batch.ready:
                 rank_zero_warn(
                     "an epoch had no batches: the training loader gave none. An iterator, such as a generator, can be gone through once;"

@@ -52,6 +52,7 @@ class AutomaticOptimization:
         "_optimizer_step",
         "_output",
         "_precision",
+        "_precision_backward",
         "_progress",
         "_step",
         "_trainer",
@@ -83,6 +84,8 @@ class AutomaticOptimization:
         self._optimizer_step = trainer.dispatch.own("optimizer_step")
         self._unscale = precision.unscale_gradients if type(precision).unscale_gradients is not Precision.unscale_gradients else None
         self._neutral_backward = type(precision).backward is Precision.backward and type(precision).scale_loss is Precision.scale_loss
+        self._neutral_backward = self._neutral_backward and not dispatch.profiles
+        self._precision_backward = dispatch.timed(precision.backward, strategy, "Strategy", "backward")
         self._clip = self._find_clip()
         self._closes_with_care = not (self._unscale is None and self._before_step is None and self._clip is None)
         self._bare_step = self._find_bare_step()
@@ -217,12 +220,16 @@ class AutomaticOptimization:
             self._clear()
         if self._before_backward is not None:
             self._before_backward(loss)
-        if self._backward is not None:
-            self._backward(self._precision.scale_loss(loss))
-        elif self._neutral_backward:
-            loss.backward()
-        else:
-            self._precision.backward(loss)
+        try:
+            if self._backward is not None:
+                self._backward(self._precision.scale_loss(loss))
+            elif self._neutral_backward:
+                loss.backward()
+            else:
+                self._precision_backward(loss)
+        except RuntimeError as error:
+            note_unfit_loss(error, loss)
+            raise
         if self._after_backward is not None:
             self._after_backward()
         self.contributed += 1
@@ -335,6 +342,17 @@ class ManualOptimization:
     def outputs(self) -> Any:
         """What `on_train_batch_end` is handed: what the step returned, detached."""
         return {} if self._output is None else map_tensors(Tensor.detach, self._output)
+
+
+def note_unfit_loss(error: RuntimeError, loss: Tensor) -> None:
+    """Adds to what torch says of a loss without backward what that means for `training_step`."""
+    if loss.numel() != 1:
+        error.add_note(f"training_step returned a loss of shape {tuple(loss.shape)}; return one number, such as loss.mean().")
+    elif not loss.requires_grad:
+        error.add_note(
+            "training_step returned a loss that depends on no parameter that is trained: it was detached or made without gradients, or all"
+            " parameters are frozen."
+        )
 
 
 def rescale_gradients(optimizer: Any, factor: float) -> None:

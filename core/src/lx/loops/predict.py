@@ -55,7 +55,8 @@ class Prediction:
             dispatch.emit("on_predict_epoch_start")
             for dataloader_idx, (loader, count) in enumerate(zip(each, counts, strict=True)):
                 if count:
-                    self._run_loader(iter(loader), count, dataloader_idx, len(each) > 1, kept[dataloader_idx])
+                    batches = dispatch.fetched(iter(loader), "[_PredictionLoop].predict_next")
+                    self._run_loader(batches, count, dataloader_idx, len(each) > 1, kept[dataloader_idx])
             dispatch.emit("on_predict_epoch_end")
             dispatch.emit("on_predict_end")
         if not self._keep:

@@ -58,6 +58,7 @@ class TrainEpoch:
         flush_every = self._flush_every if log.muted is None else 0
         validates = fit.validates_in_this_epoch()
         accumulates = trainer.accumulate_grad_batches != 1
+        train = trainer.dispatch.measured(optimize.run, "run_training_batch")
         closes, max_steps, moves, plateau = True, trainer.max_steps, schedule.moves, schedule.plateau_by_step
 
         for batch_idx, batch in source:
@@ -71,7 +72,7 @@ class TrainEpoch:
             batches.started += 1
             if accumulates:
                 closes = optimize.closes_window(total - batch_idx, is_last)
-            optimize.run(batch, batch_idx, closes)
+            train(batch, batch_idx, closes)
             batches.processed += 1
             if moves:
                 schedule.after_batch(self._steps_of_epoch(), closes, is_last)
