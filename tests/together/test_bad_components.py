@@ -191,6 +191,12 @@ def test_a_path_in_the_place_of_a_logger_is_told_with_the_loggers_that_there_are
     assert message.endswith("Installed: csv, tensorboard.")
 
 
+def test_a_value_that_a_component_refuses_is_told_with_the_component() -> None:
+    with pytest.raises(MisconfigurationException, match=r"mode='best': it must be 'min' or 'max'") as caught:
+        Trainer(accelerator="cpu", logger=False, callbacks="early_stopping(monitor='x', mode='best')")
+    assert caught.value.__notes__ == ["This came from the callback \"early_stopping(monitor='x', mode='best')\"."]
+
+
 # -- objects ---------------------------------------------------------------------------------------------------------------------
 
 

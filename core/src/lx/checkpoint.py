@@ -80,7 +80,8 @@ def check_epochs(checkpoint: dict[str, Any], path: Any, max_epochs: int | None) 
         completed = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"]
     except KeyError as error:
         raise CheckpointKeyError(
-            f"{str(path)!r} cannot be resumed from: its 'loops' hold no {error.args[0]!r}, which says how far fit was; use one that fit wrote."
+            f"{str(path)!r} cannot be resumed from: its 'loops' hold no {error.args[0]!r}, which says how far fit was; use one that"
+            " fit wrote."
         ) from None
     if max_epochs not in (None, -1) and completed > (max_epochs or 0):
         raise MisconfigurationException(

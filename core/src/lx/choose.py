@@ -17,13 +17,16 @@ HANDED_OVER = {"logger": ("save_dir", "root_dir"), "launcher": ("environment", "
 class Chooser:
     """Looks components up in a registry, checks their arguments, and keeps each decision with its reason; builds nothing."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, trace: Callable[[str], None] | None = None) -> None:
         self.registry = registry
+        self._trace = trace
         self.decisions: list[tuple[str, str, str, str]] = []
 
     def decide(self, topic: str, choice: str, provider: str, reason: str) -> None:
         """Keeps a decision for `trainer.explain()`."""
         self.decisions.append((topic, choice, provider, reason))
+        if self._trace is not None:
+            self._trace(f"choice {topic}: {choice} ({provider}), {reason}")
 
     def choose(self, kind: str, wanted: Any, topic: str, reason: str | None = None, argument: str | None = None) -> Choice:
         """The component that was asked for: by name, component string, mapping or instance; raises what `find` of the registry raises,
@@ -41,11 +44,12 @@ class Chooser:
                 f"{argument or topic}: {wanted!r} is no name, component string or mapping, and no {components.interface.__name__} object."
                 f"{_why_none(wanted, components.interface)} {_installed(components)}"
             )
-        cls, reason = type(wanted), "an instance was given"
-        provider = cls.__module__.partition(".")[0]
-        self.decide(topic, cls.__name__, provider, reason)
+        cls, reason = type(wanted), reason or "an instance was given"
+        name = wanted.precision if kind == "precision" else cls.__name__  # one class may stand for several precisions
+        provider = _provider(cls, components)
+        self.decide(topic, name, provider, reason)
         # A strategy may have been given capabilities of its own.
-        return Choice(topic, kind, cls.__name__, provider, reason, wanted if kind == "strategy" else cls, lambda **_: wanted)
+        return Choice(topic, kind, name, provider, reason, wanted if kind == "strategy" else cls, lambda **_: wanted)
 
     def of_entry(self, kind: str, spec: ComponentSpec, entry: Entry, topic: str, reason: str) -> Choice:
         """A registered component, its class imported and its arguments checked."""
@@ -57,7 +61,11 @@ class Chooser:
         check_arguments(f"the {kind} {entry.name!r}", cls, spec.args, {**promised, **given})
 
         def make(**extra: Any) -> Any:
-            return cls(*spec.args, **{**{name: value for name, value in extra.items() if name in promised}, **given})
+            try:
+                return cls(*spec.args, **{**{name: value for name, value in extra.items() if name in promised}, **given})
+            except Exception as error:
+                error.add_note(f"This came from the {kind} {str(spec)!r}.")
+                raise
 
         self.decide(topic, entry.name, entry.provider, reason)
         return Choice(topic, kind, entry.name, entry.provider, reason, cls, make)
@@ -93,16 +101,24 @@ class Chooser:
         """The best of the components registered for a role to which `usable` does not object, and why better ones were passed over."""
         skipped: list[str] = []
         for entry in self.registry.kind(kind).standing_for(role):
+            reason = "; ".join(filter(None, [why, "the best that is installed", f"passed over: {', '.join(skipped)}" if skipped else ""]))
             try:
                 objection = usable(self.registry.kind(kind).load(entry))
+                if not objection:
+                    return self.of_entry(kind, ComponentSpec(entry.name, entry.provider, (), arguments), entry, topic, reason), skipped
             except ComponentError as error:
                 objection = str(error)
-            if objection:
-                skipped.append(f"{entry.name} ({objection})")
-                continue
-            reason = "; ".join(filter(None, [why, "the best that is installed", f"passed over: {', '.join(skipped)}" if skipped else ""]))
-            return self.of_entry(kind, ComponentSpec(entry.name, entry.provider, (), arguments), entry, topic, reason), skipped
+            except Exception as error:  # a plugin that nobody named must not end a run that can do without it
+                objection = f"{type(error).__name__}: {error}"
+            skipped.append(f"{entry.name} ({objection})")
         return None, skipped
+
+
+def _provider(cls: type[Any], components: KindRegistry) -> str:
+    """Who provides a class: the distribution that registered it, or the package that it is defined in."""
+    place = f"{cls.__module__}:{cls.__qualname__}"
+    registered = (entry.provider for entry in components.entries() if entry.target is cls or entry.target == place)
+    return next(registered, cls.__module__.partition(".")[0])
 
 
 def _installed(components: KindRegistry) -> str:

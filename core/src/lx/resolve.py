@@ -1,9 +1,9 @@
 """From what the user asked for to what will run: a table of small steps over the registry, each choice kept with its reason.
 
-Nothing is constructed here. An error is raised before anything was built, and `Resolution.build` then cannot fail for want of a part.
+Nothing is constructed here: an error is raised before anything was built, and what is built then does not fail for want of a part.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -15,18 +15,24 @@ from lx.rank_zero import rank_zero_warn
 from lx.resolution import Choice, Request, Resolution
 
 
-def resolve(request: Request, registry: Registry) -> Resolution:
-    """Decides every part of a run; raises what `lx.kernel.errors` names, with the cure, and builds nothing."""
-    return _Resolver(request, registry).run()
+def resolve(request: Request, registry: Registry, trace: Callable[[str], None] | None = None) -> Resolution:
+    """Decides every part of a run; raises what `lx.kernel.errors` names, with the cure, and builds nothing.
+
+    `trace` is told each decision when it is made, also of a run that is refused later.
+    """
+    return _Resolver(request, registry, trace).run()
+
+
+_TOPICS = {"checkpoint_io": "checkpoint I/O", "layer_sync": "layer sync"}
 
 
 class _Resolver:
     """The steps, in the order of `run`; each reads the request and what earlier steps decided."""
 
-    def __init__(self, request: Request, registry: Registry) -> None:
+    def __init__(self, request: Request, registry: Registry, trace: Callable[[str], None] | None) -> None:
         self.request = request
         self.registry = registry
-        self.chooser = Chooser(registry)
+        self.chooser = Chooser(registry, trace)
         self.plugins = self._sort_plugins()
 
     def run(self) -> Resolution:
@@ -43,7 +49,7 @@ class _Resolver:
         )
         resolution.environment = self._environment(strategy)
         resolution.launcher = self._launcher(strategy)
-        resolution.checkpoint_io = self.plugins.get("checkpoint_io") or self.chooser.take("checkpoint_io", "default", "checkpoint I/O")
+        resolution.checkpoint_io = self._part("checkpoint_io") or self.chooser.take("checkpoint_io", "default", "checkpoint I/O")
         resolution.layer_sync = self._layer_sync(strategy)
         if self.request.trainer:
             resolution.profiler = self._profiler()
@@ -69,7 +75,7 @@ class _Resolver:
                 raise ComponentTypeError(_no_plugin(self.registry, given, kinds))
             if kind in found:
                 raise MisconfigurationException(f"plugins: {given!r} is the second {kind}; pass at most one of a kind.")
-            found[kind] = self.chooser.choose(kind, given, kind, "given in plugins", "plugins")
+            found[kind] = self.chooser.choose(kind, given, _TOPICS.get(kind, kind), "given in plugins", "plugins")
         return found
 
     def _each(self, kind: str, argument: str, given: Any) -> list[Choice]:
@@ -80,6 +86,13 @@ class _Resolver:
         """A part that a strategy instance brings with it, None where it leaves the choice open."""
         strategy = self.request.strategy
         return None if isinstance(strategy, str | Mapping) else getattr(strategy, part, None)
+
+    def _part(self, kind: str, attribute: str | None = None) -> Choice | None:
+        """A part that was given in `plugins` or comes with the strategy, where it is called `attribute`."""
+        own = self._brought(attribute or kind)
+        if kind in self.plugins or own is None:
+            return self.plugins.get(kind)
+        return self.chooser.choose(kind, own, _TOPICS.get(kind, kind), "the strategy brings it")
 
     def _accelerator(self) -> Choice:
         wanted = self.request.accelerator
@@ -100,7 +113,7 @@ class _Resolver:
                 raise
             except MisconfigurationException as error:
                 raise MisconfigurationException(f"accelerator={wanted!r}: {error} {self._available()}") from None
-        choice = self.chooser.choose("accelerator", wanted, "accelerator")
+        choice = self.chooser.choose("accelerator", wanted, "accelerator", "the strategy brings it" if wanted is own else None)
         if not choice.cls.is_available():
             raise MisconfigurationException(
                 f"accelerator={wanted!r}: this machine has no such device that torch can use. {self._available()}"
@@ -144,7 +157,7 @@ class _Resolver:
                 f"devices={wanted!r}: the accelerator {accelerator.name} works with {most} device(s) only; use another accelerator."
             )
         self.chooser.decide("devices", ",".join(map(str, devices)), accelerator.provider, reason)
-        return devices  # type: ignore[no-any-return]
+        return devices
 
     def _strategy(self, num_devices: int) -> Choice:
         wanted = self.request.strategy
@@ -173,16 +186,13 @@ class _Resolver:
 
     def _precision(self, strategy: Choice) -> Choice:
         wanted = self.request.precision
-        if "precision" in self.plugins:
-            if wanted is not None:
-                raise ValueError(f"precision={wanted!r} and a precision in plugins: give one of the two.")
-            return self.plugins["precision"]
-        if (own := self._brought("precision")) is not None:
-            return self.chooser.choose("precision", own, "precision")
-        if wanted is None:
-            return self.chooser.need("precision", "default", "precision")
+        if wanted is not None and "precision" in self.plugins:
+            raise ValueError(f"precision={wanted!r} and a precision in plugins: give one of the two.")
         spec = str(wanted) if isinstance(wanted, int) and not isinstance(wanted, bool) else wanted
-        choice = self.chooser.choose("precision", spec, "precision")
+        if wanted is None:
+            choice = self._part("precision") or self.chooser.need("precision", "default", "precision")
+        else:
+            choice = self.chooser.choose("precision", spec, "precision")
         if isinstance(spec, str):
             self._warn_of_ambiguity(spec, choice)
         allowed = strategy.cls.capabilities.precisions
@@ -200,41 +210,47 @@ class _Resolver:
             rank_zero_warn(f"precision={wanted!r} may mean {' or '.join(alike)}; it is read as {choice.name!r}. Write which one you mean.")
 
     def _environment(self, strategy: Choice) -> Choice | None:
-        if "environment" in self.plugins:
-            return self.plugins["environment"]
+        given = self._part("environment", "cluster_environment")
+        if given is not None:
+            return given
         detected = [entry for entry in self.registry.environment.standing_for("detect") if self._detects(entry)]
         if detected:
             return self.chooser.of_entry(
                 "environment", ComponentSpec(detected[0].name, detected[0].provider), detected[0], "environment", "it was detected"
             )
         if not strategy.cls.capabilities.distributed:
+            self.chooser.decide("environment", "-", "-", f"no cluster was detected, and {strategy.name} works in one process")
             return None
         return self.chooser.need("environment", "default", "environment", why="no cluster was detected")
 
     def _detects(self, entry: Entry) -> bool:
         try:
             return bool(self.registry.environment.load(entry).detect())
-        except ComponentError as error:
-            self.chooser.decide("environment", "-", entry.provider, f"skipped {entry.name}: {error}")
+        except Exception as error:  # a plugin that nobody named must not end a run that can do without it
+            reason = str(error) if isinstance(error, ComponentError) else f"{type(error).__name__}: {error}"
+            self.chooser.decide("environment", "-", entry.provider, f"passed over: {entry.name} ({reason})")
             return False
 
     def _launcher(self, strategy: Choice) -> Choice | None:
         name = strategy.cls.capabilities.launcher
         if name is None:
+            self.chooser.decide("launcher", "-", "-", f"{strategy.name} starts no processes")
             return None
         return self.chooser.choose("launcher", name, "launcher", f"{strategy.name} starts its processes with it")
 
     def _layer_sync(self, strategy: Choice) -> Choice | None:
         given = self.plugins.get("layer_sync")
         if not self.request.sync_batchnorm:
+            if given is None:
+                self.chooser.decide("layer sync", "-", "-", "sync_batchnorm=False")
             return given
-        wanted = self.chooser.need("layer_sync", "sync-batchnorm", "batch norm", why="sync_batchnorm=True")
+        wanted = self.chooser.need("layer_sync", "sync-batchnorm", "layer sync", why="sync_batchnorm=True")
         if given is not None and given.cls is not wanted.cls:
             raise MisconfigurationException(
                 "sync_batchnorm=True and another layer sync in plugins exclude each other; give one of the two."
             )
         if not strategy.cls.capabilities.sync_batchnorm:
-            self.chooser.decide("batch norm", "-", strategy.provider, f"not synchronised: {strategy.name} does not work on several devices")
+            self.chooser.decide("layer sync", "-", strategy.provider, f"not synchronised: {strategy.name} does not work on several devices")
             return None
         return given or wanted
 
