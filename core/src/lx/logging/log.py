@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -134,7 +134,7 @@ class RunLog:
         if known is not None:
             meter.take_over(known)
         if _is_metric(value):
-            meter.metric = self._owned(name, value, metric_attribute)
+            meter.metric = _owned(name, value, metric_attribute, self.owner)
         if (
             not add_idx
             and self.dataloader_idx is not None
@@ -146,14 +146,6 @@ class RunLog:
         self.meters[self.site, name, self.dataloader_idx] = meter
         return meter
 
-    def _owned(self, name: str, metric: Any, metric_attribute: str | None) -> Any:
-        if metric_attribute is None and not any(part is metric for part in self.owner.modules()):
-            raise MisconfigurationException(
-                f"self.log({name!r}): the metric {type(metric).__name__} is no attribute of the module; assign it in __init__, or pass"
-                " metric_attribute=."
-            )
-        return metric
-
     def _tensor(self, name: str, value: Any, meter: Meter) -> Tensor | None:
         """A value that is no plain tensor as one; a metric object has done its own recording, and gives the step's value at most."""
         if isinstance(value, Tensor):
@@ -163,19 +155,14 @@ class RunLog:
         if _is_metric(value):
             meter.take(value)
             return None
-        if not hasattr(value, "__float__"):
-            self._refuse(name, value)
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            self._refuse(name, value)
+        number = _number(value)
+        if number is None:
+            self.meters.pop((self.site, name, self.dataloader_idx), None)
+            raise ValueError(
+                f"self.log({name!r}, {value!r}): a {type(value).__name__} cannot be logged; pass a number, a tensor of one element or a"
+                " metric."
+            )
         return torch.tensor(number, dtype=torch.float32, device=self._strategy.root_device)
-
-    def _refuse(self, name: str, value: Any) -> NoReturn:
-        self.meters.pop((self.site, name, self.dataloader_idx), None)
-        raise ValueError(
-            f"self.log({name!r}, {value!r}): a {type(value).__name__} cannot be logged; pass a number, a tensor of one element or a metric."
-        )
 
     def _find_batch_size(self) -> int:
         self.batch_size = batch_size_of(self.batch)
@@ -337,6 +324,24 @@ def _single(name: str, value: Tensor) -> Tensor:
     if value.numel() != 1:
         raise ValueError(f"self.log({name!r}): a tensor of {value.numel()} elements cannot be logged; reduce it to one number first.")
     return value.reshape(())
+
+
+def _number(value: Any) -> float | None:
+    """A number of another library as Python's; None for what is no number."""
+    try:
+        return float(value) if hasattr(value, "__float__") else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _owned(name: str, metric: Any, metric_attribute: str | None, module: Any) -> Any:
+    """A metric object of the module; raises `MisconfigurationException` for one that would not move and be saved with it."""
+    if metric_attribute is None and not any(part is metric for part in module.modules()):
+        raise MisconfigurationException(
+            f"self.log({name!r}): the metric {type(metric).__name__} is no attribute of the module; assign it in __init__, or pass"
+            " metric_attribute=."
+        )
+    return metric
 
 
 def _is_metric(value: Any) -> bool:

@@ -165,8 +165,9 @@ class Meter:
         self.seen, self.value, self.metric = True, None, metric
         if self.on_step:
             # What forward returned for this batch; torchmetrics keeps it under this name only, None if there was no forward.
-            latest = metric._forward_cache if hasattr(metric, "_forward_cache") else metric.compute()
-            self.step_value = self.step_value if latest is None else self.single(latest)
+            latest = getattr(metric, "_forward_cache", metric)
+            if latest is not None:
+                self.step_value = self.single(metric.compute() if latest is metric else latest)
 
     def single(self, computed: Any) -> Tensor:
         """What a metric object has computed, as a tensor without dimensions that nothing else changes."""
