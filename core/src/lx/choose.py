@@ -38,7 +38,7 @@ class Chooser:
             except ComponentStringError as error:
                 names = "" if isinstance(wanted, str) and "(" in wanted else f" {_installed(components)}"
                 raise ComponentStringError(f"{argument or topic}: {error}{names}") from None
-            return self.of_entry(kind, spec, components.find(spec), topic, reason or f"{topic}={str(spec)!r}")
+            return self.of_entry(kind, spec, components.find(spec), topic, reason or f"{argument or topic}={str(spec)!r}")
         if not isinstance(wanted, components.interface):
             raise ComponentTypeError(
                 f"{argument or topic}: {wanted!r} is no name, component string or mapping, and no {components.interface.__name__} object."

@@ -64,7 +64,7 @@ class Fabric:
             logger=loggers,
             trainer=False,
         )
-        self._assemble(resolve(request, manager.registry))
+        self._assemble(resolve(request, manager.registry, manager.trace))
         self.callbacks: list[Any] = list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks] if callbacks is not None else []
         self.loggers: list[Any] = [choice.make(save_dir=os.getcwd(), root_dir=os.getcwd()) for choice in self.resolution.loggers]
 

@@ -4,6 +4,7 @@ Nothing is constructed here: an error is raised before anything was built, and w
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any
 
@@ -112,23 +113,13 @@ class _Resolver:
             except NotInstalledError:
                 raise
             except MisconfigurationException as error:
-                raise MisconfigurationException(f"accelerator={wanted!r}: {error} {self._available()}") from None
+                raise MisconfigurationException(f"accelerator={wanted!r}: {error} {_available(self.registry)}") from None
         choice = self.chooser.choose("accelerator", wanted, "accelerator", "the strategy brings it" if wanted is own else None)
         if not choice.cls.is_available():
             raise MisconfigurationException(
-                f"accelerator={wanted!r}: this machine has no such device that torch can use. {self._available()}"
+                f"accelerator={wanted!r}: this machine has no such device that torch can use. {_available(self.registry)}"
             )
         return choice
-
-    def _available(self) -> str:
-        names = []
-        for entry in self.registry.accelerator.entries():
-            try:
-                if self.registry.accelerator.load(entry).is_available():
-                    names.append(entry.name)
-            except ComponentError:
-                continue
-        return f"Choose one of those that can be used here ({', '.join(names) or 'none'}), or 'auto' for the best of them."
 
     def _devices(self, accelerator: Choice) -> list[int]:
         wanted, nodes, cls = self.request.devices, self.request.num_nodes, accelerator.cls
@@ -313,6 +304,15 @@ class _Resolver:
                 f"strategy={resolution.strategy.name!r} works on one device, and devices={self.request.devices!r},"
                 f" num_nodes={self.request.num_nodes} ask for {processes}; give devices=1 or a strategy for several."
             )
+
+
+def _available(registry: Registry) -> str:
+    names = []
+    for entry in registry.accelerator.entries():
+        with suppress(Exception):  # a plugin that cannot tell is none to choose
+            if registry.accelerator.load(entry).is_available():
+                names.append(entry.name)
+    return f"Choose one of those that can be used here ({', '.join(names) or 'none'}), or 'auto' for the best of them."
 
 
 def _no_plugin(registry: Registry, given: Any, kinds: tuple[str, ...]) -> str:

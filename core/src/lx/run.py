@@ -359,6 +359,7 @@ class Run:
             *(lambda callback=callback: callback.on_exception(trainer, self.module, error) for callback in trainer.callbacks),
             *([lambda: self.datamodule.on_exception(error)] if self.datamodule is not None else []),
             *(lambda logger=logger: logger.finalize("failed") for logger in (trainer.loggers if trainer.is_global_zero else [])),
+            *([lambda: trainer.dispatch.announce("teardown", self._owners())] if self._to_tear_down else []),
             *self._to_tear_down,
             lambda: trainer.manager.hook.lx_run_ended(run=self),
         ]

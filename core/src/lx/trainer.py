@@ -131,7 +131,7 @@ class Trainer(RunView):
             quiet=barebones or developing,
             keeps_bar=developing,
         )
-        self.resolution = resolve(request, self.manager.registry)
+        self.resolution = resolve(request, self.manager.registry, self.manager.trace)
         self.inference_mode, self.use_distributed_sampler, self.detect_anomaly = inference_mode, use_distributed_sampler, detect_anomaly
         self.enable_autolog_hparams = enable_autolog_hparams
         self._assemble()
@@ -144,9 +144,7 @@ class Trainer(RunView):
         self.fabric = Fabric.from_resolution(resolution)
         folder = self.default_root_dir
         self.loggers: list[Logger] = [choice.make(save_dir=folder, root_dir=folder) for choice in resolution.loggers]
-        self.callbacks: list[Callback] = order_callbacks(
-            (choice.make() for choice in resolution.callbacks), self.manager.registry.callback
-        )
+        self.callbacks: list[Callback] = order_callbacks((choice.make() for choice in resolution.callbacks), self.manager.registry.callback)
         require_distinct_states(self.callbacks)
         self.profiler = resolution.profiler.make() if resolution.profiler else None
         self.state = TrainerState()
