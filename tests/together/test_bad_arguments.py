@@ -30,7 +30,7 @@ OUT_OF_RANGE = [
     ("max_steps", -2, MisconfigurationException, "it must be -1 or more (-1: no bound)"),
     ("min_steps", -1, MisconfigurationException, "it must be 0 or more"),
     ("max_time", "an hour", MisconfigurationException, "a duration is a string 'DD:HH:MM:SS' (such as '00:01:30:00'), a timedelta, or"),
-    ("max_time", timedelta(seconds=-1), MisconfigurationException, "a duration cannot be negative"),
+    ("max_time", timedelta(seconds=-1), MisconfigurationException, "it must not be negative"),
     *(
         (name, value, MisconfigurationException, "an int of 0 or more, or a float from 0.0 to 1.0")
         for name in BATCHES
@@ -237,8 +237,20 @@ def test_what_was_set_by_a_trainer_that_failed_is_as_before() -> None:
 
 def test_numbers_and_switches_of_numpy_are_as_good_as_others() -> None:
     numpy = pytest.importorskip("numpy")
-    trainer = Trainer(accelerator="cpu", barebones=numpy.bool_(True), gradient_clip_val=numpy.float64(0.5))
+    trainer = Trainer(
+        accelerator="cpu",
+        barebones=numpy.bool_(True),
+        gradient_clip_val=numpy.float32(0.5),
+        max_steps=numpy.int64(7),
+        accumulate_grad_batches=numpy.int32(2),
+        limit_train_batches=numpy.float32(0.5),
+        limit_val_batches=numpy.int64(1),
+    )
     assert (bool(trainer.barebones), trainer.gradient_clip_val) == (True, 0.5)
+    limits = trainer.limits
+    read = (limits.max_steps, limits.accumulate_grad_batches, limits.limit_train_batches, limits.limit_val_batches)
+    assert read == (7, 2, 0.5, 1)
+    assert [type(value) for value in read] == [int, int, float, int]
 
 
 def test_a_url_as_the_root_folder_is_kept_and_refused_by_what_writes_files() -> None:

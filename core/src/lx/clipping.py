@@ -3,6 +3,7 @@
 from typing import Any
 
 from lx.kernel.errors import ArgumentTypeError, MisconfigurationException
+from lx.limits import is_number
 
 Clipping = tuple[int | float | None, str | None]
 """A bound, None or 0 for no clipping, and `"norm"` (also None) or `"value"`."""
@@ -11,7 +12,7 @@ Clipping = tuple[int | float | None, str | None]
 def read_clipping(value: Any, algorithm: Any) -> Clipping:
     """Both, checked; raises `MisconfigurationException` for a bound below 0 and for another algorithm, and for a bound that is no number
     one that is a `TypeError`, too."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+    if value is not None and not is_number(value):
         raise ArgumentTypeError(f"gradient_clip_val={value!r}: it must be a number, 0 or more, or None (0 and None: no clipping).")
     if value is not None and not value >= 0:  # nor NaN
         raise MisconfigurationException(f"gradient_clip_val={value!r}: it must be 0 or more; a bound below 0 would turn gradients round.")

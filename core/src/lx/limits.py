@@ -1,6 +1,7 @@
 """How much to run: the arguments of the Trainer that count batches, steps, epochs or time, read and checked."""
 
 import math
+import numbers
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -64,19 +65,20 @@ def read_limits(given: Mapping[str, Any]) -> Limits:
     if told["overfit_batches"]:
         told.update(limit_train_batches=told["overfit_batches"], limit_val_batches=told["overfit_batches"])
     for name, least, optional in (("max_epochs", -1, True), ("min_epochs", 0, True), ("max_steps", -1, False), ("min_steps", 0, True)):
-        count(name, told[name], least, optional)
+        told[name] = count(name, told[name], least, optional)
     for name in BATCH_LIMITS:
         told[name] = batch_limit(name, 1.0 if told[name] is None else told[name])
     told["max_time"] = None if told["max_time"] is None else duration("max_time", told["max_time"])
-    count("check_val_every_n_epoch", told["check_val_every_n_epoch"], least=1, optional=True)
+    told["check_val_every_n_epoch"] = count("check_val_every_n_epoch", told["check_val_every_n_epoch"], least=1, optional=True)
     told["val_check_interval"] = _interval(told["val_check_interval"], told["check_val_every_n_epoch"])
     sanity = count("num_sanity_val_steps", 2 if told["num_sanity_val_steps"] is None else told["num_sanity_val_steps"], least=-1)
     told["num_sanity_val_steps"] = 0 if barebones else math.inf if sanity == -1 else sanity
     every = count("log_every_n_steps", 50 if told["log_every_n_steps"] is None else told["log_every_n_steps"])
     told["log_every_n_steps"] = 0 if barebones else every
     if not callable(told["accumulate_grad_batches"]):
-        count("accumulate_grad_batches", told["accumulate_grad_batches"], least=1)
-    count("reload_dataloaders_every_n_epochs", told["reload_dataloaders_every_n_epochs"])
+        told["accumulate_grad_batches"] = count("accumulate_grad_batches", told["accumulate_grad_batches"], least=1)
+    reload = "reload_dataloaders_every_n_epochs"
+    told[reload] = count(reload, told[reload])
     return Limits(**told)
 
 
@@ -87,17 +89,27 @@ def _as_development_run(told: dict[str, Any]) -> dict[str, Any]:
     return {**told, "num_sanity_val_steps": 0, "val_check_interval": 1.0, "check_val_every_n_epoch": 1}
 
 
+def is_integer(value: object) -> bool:
+    """Whether a value is an integer, of Python or of NumPy, and not True or False."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is an integer or a float, of Python or of NumPy, and not True or False."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def count(name: str, value: Any, least: int = 0, optional: bool = False) -> Any:
-    """The value if it is an integer of at least `least` (or None, where that is allowed)."""
+    """The value as an int if it is an integer, of Python or of NumPy, of at least `least`; None, where that is allowed."""
     if value is None and optional:
         return None
-    if value is None or isinstance(value, bool) or not isinstance(value, int):
+    if not is_integer(value):
         wanted = "an integer or None" if optional else "an integer"
         hint = " Use -1 for no bound." if least == -1 else ""
         raise ArgumentTypeError(f"{name}={value!r}: it must be {wanted}.{_as_integer(name, value)}{hint}")
     if value < least:
         raise MisconfigurationException(f"{name}={value!r}: it must be {least} or more{' (-1: no bound)' if least == -1 else ''}.")
-    return value
+    return int(value)
 
 
 def _as_integer(name: str, value: Any) -> str:
@@ -114,8 +126,9 @@ def _as_integer(name: str, value: Any) -> str:
 def _fast_dev_run(value: int | bool) -> int:
     if value is True:
         return 1
-    if not isinstance(value, int) or value < 0:
-        kind = MisconfigurationException if isinstance(value, int) else ArgumentTypeError
+    counts = value is False or is_integer(value)
+    if not counts or value < 0:
+        kind = MisconfigurationException if counts else ArgumentTypeError
         raise kind(f"fast_dev_run={value!r}: it must be True, False or a number of batches, 0 or more.")
     return int(value)
 
@@ -126,15 +139,15 @@ def batch_limit(name: str, value: Any) -> int | float:
     >>> batch_limit("limit_val_batches", 2.0), batch_limit("limit_val_batches", 0.5)
     (2, 0.5)
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number(value):
         raise ArgumentTypeError(f"{name}={value!r}: it must be a number of batches (int) or a fraction (float from 0.0 to 1.0).")
     if not math.isfinite(value):
         raise MisconfigurationException(f"{name}={value!r}: it must be a number of batches (int) or a fraction (float from 0.0 to 1.0).")
     if value < 0 or (value > 1 and value != int(value)):
         raise MisconfigurationException(f"{name}={value!r}: it must be an int of 0 or more, or a float from 0.0 to 1.0.")
-    if value == 1 and name != "overfit_batches" and isinstance(value, int):
+    if value == 1 and name != "overfit_batches" and is_integer(value):
         rank_zero_info(f"{name}=1 is one batch; write 1.0 for all of them.")
-    return int(value) if value > 1 else value
+    return int(value) if value > 1 or is_integer(value) else float(value)
 
 
 def num_batches(name: str, limit: int | float, available: int | float) -> int | float:
@@ -185,7 +198,7 @@ def duration(name: str, value: Any) -> timedelta:
 
 def _not_negative(name: str, value: timedelta) -> timedelta:
     if value < timedelta(0):
-        raise MisconfigurationException(f"{name}={value!r}: a duration cannot be negative.")
+        raise MisconfigurationException(f"{name}={value!r}: it must not be negative.")
     return value
 
 

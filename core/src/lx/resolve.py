@@ -58,7 +58,7 @@ class _Resolver:
             resolution.callbacks = self._callbacks()
         else:
             resolution.loggers = self._each("logger", "loggers", self.request.logger)
-        self._check_combination(resolution)
+        _check_combination(resolution)
         resolution.decisions = self.chooser.decisions
         return resolution
 
@@ -290,20 +290,21 @@ class _Resolver:
             chosen.append(self.chooser.need("callback", "timer", "timer", why="max_time is given", arguments=limit))
         return chosen
 
-    def _check_combination(self, resolution: Resolution) -> None:
-        runs_on = resolution.strategy.cls.capabilities.device_types
-        device_type = resolution.accelerator.cls.capabilities.device_type
-        if runs_on and device_type not in runs_on:
-            raise ValueError(
-                f"strategy={resolution.strategy.name!r} does not run on accelerator={resolution.accelerator.name!r}, only on"
-                f" {', '.join(sorted(runs_on))}."
-            )
-        processes = len(resolution.devices) * self.request.num_nodes
-        if processes > 1 and not resolution.strategy.cls.capabilities.distributed:
-            raise MisconfigurationException(
-                f"strategy={resolution.strategy.name!r} works on one device, and devices={self.request.devices!r},"
-                f" num_nodes={self.request.num_nodes} ask for {processes}; give devices=1 or a strategy for several."
-            )
+
+def _check_combination(resolution: Resolution) -> None:
+    runs_on = resolution.strategy.cls.capabilities.device_types
+    device_type = resolution.accelerator.cls.capabilities.device_type
+    if runs_on and device_type not in runs_on:
+        raise ValueError(
+            f"strategy={resolution.strategy.name!r} does not run on accelerator={resolution.accelerator.name!r}, only on"
+            f" {', '.join(sorted(runs_on))}."
+        )
+    processes = len(resolution.devices) * resolution.request.num_nodes
+    if processes > 1 and not resolution.strategy.cls.capabilities.distributed:
+        raise MisconfigurationException(
+            f"strategy={resolution.strategy.name!r} works on one device, and devices={resolution.request.devices!r},"
+            f" num_nodes={resolution.request.num_nodes} ask for {processes}; give devices=1 or a strategy for several."
+        )
 
 
 def _available(registry: Registry) -> str:

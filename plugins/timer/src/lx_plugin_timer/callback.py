@@ -64,8 +64,6 @@ class Timer(Callback):
         if interval not in ("step", "epoch"):
             raise MisconfigurationException(f"interval={interval!r}: it must be 'step' or 'epoch'.")
         self.duration = None if duration is None else read_duration("duration", duration).total_seconds()
-        if self.duration is not None and self.duration < 0:
-            raise MisconfigurationException(f"duration={duration!r}: it must not be negative.")
         self.interval = interval
         self.verbose = verbose
         self.stages = {stage: Stopwatch() for stage in STAGES}
