@@ -67,6 +67,9 @@ class Counts:
 
     def __iter__(self) -> Any:
         self.started += 1
+        return self.take()
+
+    def take(self) -> Any:
         for index in range(self.size):
             self.taken += 1
             yield index
