@@ -7,6 +7,7 @@ are for the reader alone.
 """
 
 import doctest
+import inspect
 import io
 import os
 import re
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from checkout import plugins
+from lx import Trainer
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(\w*)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -87,6 +89,13 @@ def test_what_a_page_shows_works(page: Path, tmp_path: Path, monkeypatch: pytest
     # As a reader has it: the standard set.
     monkeypatch.setenv("LX_DISABLE", ",".join(slug for slug, plugin in plugins().items() if not plugin.standard))
     Page(page, tmp_path).follow()
+
+
+def test_the_table_of_the_trainers_arguments_is_complete() -> None:
+    page = (ROOT / "docs/how-to/trainer.md").read_text("utf-8")
+    listed = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \|", page, re.MULTILINE))
+    parameters = inspect.signature(Trainer).parameters.values()
+    assert listed == {parameter.name: repr(parameter.default) for parameter in parameters}
 
 
 def test_there_are_pages_of_every_sort() -> None:
