@@ -1,0 +1,224 @@
+"""Which checkpoint a run goes on from, in which order it is put back, and what happens where it was written at an odd moment."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lx import Callback, Trainer
+from lx.callbacks import ModelCheckpoint, OnExceptionCheckpoint
+from lx.testing import TinyDataModule, TinyModule
+
+MakeTrainer = Callable[..., Trainer]
+
+
+class Failure(Exception):
+    """What ends a run in a test."""
+
+
+class Model(TinyModule):
+    """With momentum, and a schedule that looks at the validation loss."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9)
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=0.9)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss"}}
+
+
+class At(Callback):
+    """Does something at one call of a hook, the first one being 0."""
+
+    def __init__(self, hook: str, call: int, action: Callable[[Trainer], Any]) -> None:
+        self.call, self.calls, self.action = call, 0, action
+        setattr(self, hook, self.act)
+
+    def act(self, trainer: Trainer, *_: Any) -> None:
+        self.calls += 1
+        if self.calls == self.call + 1:
+            self.action(trainer)
+
+
+def fail(trainer: Trainer) -> None:
+    """Ends the run."""
+    raise Failure
+
+
+def left(trainer: Trainer) -> dict[str, Any]:
+    """What a run has left behind."""
+    return {
+        "epoch and step": (trainer.current_epoch, trainer.global_step, trainer.log_step),
+        "weights": [parameter.tolist() for parameter in trainer.lightning_module.parameters()],
+        "momentum": [state["momentum_buffer"].tolist() for state in trainer.optimizers[0].state.values()],
+        "schedule": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
+        "metrics": {name: value.item() for name, value in trainer.callback_metrics.items()},
+        "counters": trainer.fit_loop.progress.state_dict(),
+    }
+
+
+def fit(trainer: Trainer, **arguments: Any) -> Trainer:
+    """Trains on seven batches an epoch, and validates on seven."""
+    trainer.fit(Model(), datamodule=TinyDataModule(length=28), **arguments)
+    return trainer
+
+
+ODD_MOMENTS = [
+    *(("on_train_batch_start", call) for call in (1, 2, 3, 6, 8, 10)),
+    *(("on_before_backward", call) for call in (1, 3, 6, 9)),
+    *(("on_before_optimizer_step", call) for call in (0, 1, 2, 3)),
+    *(("on_train_batch_end", call) for call in (0, 1, 2, 6, 8)),
+    ("on_validation_start", 1),
+    *(("on_validation_batch_start", call) for call in (3, 12)),
+    ("on_validation_batch_end", 12),
+    ("on_validation_end", 1),
+    ("on_train_epoch_end", 0),
+]
+
+
+@pytest.mark.parametrize("settings", [{}, {"accumulate_grad_batches": 3}, {"val_check_interval": 3}], ids=str)
+@pytest.mark.parametrize(("hook", "call"), ODD_MOMENTS)
+def test_a_run_that_failed_anywhere_is_gone_on_with(hook: str, call: int, settings: Any, tmp_path: Path, bare_trainer: MakeTrainer) -> None:
+    settings = {"max_epochs": 2, "num_sanity_val_steps": 0, **settings}
+    expected = left(fit(bare_trainer(**settings)))
+    rescue: dict[str, Any] = {"enable_checkpointing": True, **settings}
+    with pytest.raises(Failure):
+        fit(bare_trainer(callbacks=[At(hook, call, fail), OnExceptionCheckpoint(tmp_path)], **rescue))
+    found = left(fit(bare_trainer(callbacks=[OnExceptionCheckpoint(tmp_path)], **rescue)))
+    if hook in ("on_before_backward", "on_before_optimizer_step"):
+        del expected["metrics"], found["metrics"]  # the batch is trained on again, and its loss had been logged
+    assert found == expected
+    assert not list(tmp_path.glob("*.ckpt")), "the file is removed once the run has come to its end"
+
+
+@pytest.mark.parametrize("batch", range(7))
+def test_a_file_that_is_written_within_a_window_keeps_its_gradients(batch: int, tmp_path: Path, bare_trainer: MakeTrainer) -> None:
+    settings: dict[str, Any] = {"max_epochs": 2, "accumulate_grad_batches": lambda step: 1 + step}
+    saves = At("on_train_batch_end", batch, lambda trainer: trainer.save_checkpoint(tmp_path / "a.ckpt"))
+    expected = left(fit(bare_trainer(callbacks=[saves], **settings)))
+    assert left(fit(bare_trainer(**settings), ckpt_path=tmp_path / "a.ckpt")) == expected
+
+
+@pytest.mark.filterwarnings("ignore:the checkpoint holds the states of callbacks")
+def test_a_finished_run_goes_on_for_more_epochs(tmp_path: Path, bare_trainer: MakeTrainer) -> None:
+    expected = left(fit(bare_trainer(max_epochs=4)))
+    keeps = ModelCheckpoint(tmp_path, save_last=True)
+    short = fit(bare_trainer(max_epochs=2, callbacks=[keeps], enable_checkpointing=True))
+    short.save_checkpoint(tmp_path / "after.ckpt")
+    for path in (keeps.best_model_path, keeps.last_model_path, tmp_path / "after.ckpt"):
+        assert left(fit(bare_trainer(max_epochs=4), ckpt_path=path)) == expected
+
+
+def test_a_trainer_goes_on_for_more_epochs_itself(bare_trainer: MakeTrainer) -> None:
+    expected = left(fit(bare_trainer(max_epochs=3)))
+    trainer = bare_trainer(max_epochs=1)
+    module, data = Model(), TinyDataModule(length=28)
+    trainer.fit(module, datamodule=data)
+    trainer.save_checkpoint(f"{trainer.default_root_dir}/a.ckpt")
+    trainer.fit_loop.max_epochs = 3
+    trainer.fit(module, datamodule=data, ckpt_path=f"{trainer.default_root_dir}/a.ckpt")
+    assert left(trainer) == expected
+
+
+def test_max_steps_that_are_raised_end_the_epoch_first(tmp_path: Path, bare_trainer: MakeTrainer) -> None:
+    saves = At("on_train_batch_end", 9, lambda trainer: trainer.save_checkpoint(tmp_path / "a.ckpt"))
+    fit(bare_trainer(max_epochs=3, max_steps=10, callbacks=[saves]))
+    expected = left(fit(bare_trainer(max_epochs=3)))
+    assert left(fit(bare_trainer(max_epochs=3, max_steps=100), ckpt_path=tmp_path / "a.ckpt")) == expected
+
+
+def test_best_and_last_are_found(tmp_path: Path, bare_trainer: MakeTrainer) -> None:
+    def keeping(**arguments: Any) -> Trainer:
+        keeps = ModelCheckpoint(tmp_path, "{epoch}", "epoch", save_last=True)  # the first epoch is the best
+        return bare_trainer(callbacks=[keeps], enable_checkpointing=True, **arguments)
+
+    trainer = fit(keeping(max_epochs=3))
+    assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == ["epoch=0.ckpt", "last.ckpt"]
+    expected = left(fit(bare_trainer(max_epochs=5)))
+    last = fit(keeping(max_epochs=5), ckpt_path="last")
+    assert left(last) == expected
+
+    trainer.fit_loop.max_epochs = 5
+    started: list[int] = []
+    trainer.callbacks.insert(0, At("on_train_epoch_start", 0, lambda trainer: started.append(trainer.current_epoch)))
+    assert left(fit(trainer, ckpt_path="best")) == expected
+    assert started == [1], "the best is of the first epoch"
+
+
+def test_without_a_last_one_training_begins_anew(tmp_path: Path, bare_trainer: MakeTrainer) -> None:
+    trainer = bare_trainer(max_epochs=1, callbacks=[ModelCheckpoint(tmp_path)], enable_checkpointing=True)
+    with pytest.warns(UserWarning, match="no last checkpoint yet"):
+        fit(trainer, ckpt_path="last")
+    assert trainer.global_step == 7
+
+
+def test_a_path_that_is_assigned_holds_until_it_is_taken_back(tmp_path: Path, bare_trainer: MakeTrainer) -> None:
+    module, data = Model(), TinyDataModule(length=28)
+    trainer = bare_trainer(max_epochs=1)
+    trainer.fit(module, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    known = trainer.validate(module, datamodule=data, verbose=False)
+    with torch.no_grad():
+        module.layer.weight.zero_()
+    changed = trainer.validate(module, datamodule=data, verbose=False)
+    assert changed != known
+
+    def validate(ckpt_path: Any = None) -> Any:
+        with torch.no_grad():
+            module.layer.weight.zero_()
+        return trainer.validate(module, datamodule=data, verbose=False, ckpt_path=ckpt_path)
+
+    trainer.ckpt_path = tmp_path / "a.ckpt"
+    assert [validate(), validate()] == [known, known]
+    assert trainer.ckpt_path == tmp_path / "a.ckpt"
+    trainer.ckpt_path = None
+    assert validate() == changed
+    assert validate(tmp_path / "a.ckpt") == known
+    assert trainer.ckpt_path is None, "one that is passed holds for one call"
+    assert validate() == changed
+
+
+def test_a_checkpoint_is_put_back_in_this_order(tmp_path: Path, bare_trainer: MakeTrainer) -> None:
+    calls: list[str] = []
+
+    def record(base: type[Any], owner: str, *hooks: str) -> type[Any]:
+        def hook(name: str) -> Callable[..., Any]:
+            def recorded(this: Any, *args: Any, **kwargs: Any) -> Any:
+                calls.append(f"{owner}.{name}")
+                return getattr(super(made, this), name)(*args, **kwargs)
+
+            return recorded
+
+        made = type(base.__name__, (base,), {name: hook(name) for name in hooks})
+        return made
+
+    class WithState(Callback):
+        def state_dict(self) -> dict[str, Any]:
+            return {"a": 1}
+
+    class DataWithState(TinyDataModule):
+        def state_dict(self) -> dict[str, Any]:
+            return {"a": 1}
+
+    module_hooks = ("configure_model", "on_load_checkpoint", "load_state_dict", "configure_optimizers", "on_fit_start", "on_train_start")
+    Module = record(Model, "module", *module_hooks)
+    One, Other = (record(WithState, owner, "setup", "on_load_checkpoint", "load_state_dict", "on_fit_start") for owner in ("one", "other"))
+    Data = record(DataWithState, "data", "setup", "load_state_dict")
+
+    def run(**arguments: Any) -> Trainer:
+        first, second = One(), Other()
+        type(second).__qualname__ = "Other"
+        trainer = bare_trainer(callbacks=[first, second], **arguments)
+        return trainer
+
+    trainer = run(max_epochs=1)
+    trainer.fit(Module(), datamodule=Data())
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    calls.clear()
+    run(max_epochs=2).fit(Module(), datamodule=Data(), ckpt_path=tmp_path / "a.ckpt")
+    assert calls == [
+        *("data.setup", "one.setup", "other.setup", "module.configure_model"),
+        *("module.on_load_checkpoint", "module.load_state_dict", "data.load_state_dict"),
+        *("one.on_load_checkpoint", "other.on_load_checkpoint", "one.load_state_dict", "other.load_state_dict"),
+        *("module.configure_optimizers", "one.on_fit_start", "other.on_fit_start", "module.on_fit_start", "module.on_train_start"),
+    ]
