@@ -1,5 +1,6 @@
 """What rich draws: the columns of a line, and the layout that fits them into the width there is."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -38,16 +39,20 @@ class RichProgressBarTheme:
     metrics_format: str = ".3f"
 
     def metrics_text(self, metrics: dict[str, Any]) -> str:
-        """The metrics as one line of text, the version of the logger last.
+        """The metrics as one line of text, the version of the logger last; what the format would round to 0 is written with its exponent.
 
-        >>> RichProgressBarTheme().metrics_text({"v_num": 3, "loss": 0.51234})
-        'loss: 0.512 v_num: 3'
+        >>> RichProgressBarTheme().metrics_text({"v_num": 3, "loss": 0.51234, "lr": 2.5e-5, "none": 0.0})
+        'loss: 0.512 lr: 2.50e-05 none: 0.000 v_num: 3'
         """
         ordered = sorted(metrics, key=lambda name: name == "v_num")
         return self.metrics_text_delimiter.join(f"{name}: {self._value(metrics[name])}" for name in ordered)
 
     def _value(self, value: Any) -> str:
-        return format(value, self.metrics_format) if isinstance(value, float) else str(value)
+        if not isinstance(value, float):
+            return str(value)
+        text = format(value, self.metrics_format)
+        vanishes = value != 0 and not any(digit in text for digit in "123456789") and math.isfinite(value)
+        return f"{value:.2e}" if vanishes else text
 
 
 class BatchesColumn(ProgressColumn):
