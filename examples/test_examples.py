@@ -1,6 +1,7 @@
 """Each example, run as a reader would run it: in a folder of its own, in a process of its own, with warnings as errors."""
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,21 @@ def test_the_digits_go_on_from_the_last_checkpoint(digits: tuple[Path, subproces
     assert {int(epoch) for epoch in logged} >= set(range(int(said(again, "epochs"))))
     assert float(said(again, "test accuracy")) >= 0.97
     assert is_picture(Path(said(again, "curves")))
+
+
+def test_the_digits_go_on_after_an_interrupt(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", str(FOLDER / "01_digits.py")]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as interrupted:
+        for line in interrupted.stdout:
+            if line.startswith("Epoch 2/"):
+                interrupted.send_signal(signal.SIGINT)
+                break
+        _, complaints = interrupted.communicate()
+    assert (interrupted.returncode, complaints) == (1, "")
+    again = run("01_digits.py", "--resume", "--patience", "1", folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert epochs(again)[0] >= 2, "the checkpoint of epoch 1 was there when epoch 2 was over"
+    assert float(said(again, "test accuracy")) > 0.9
 
 
 def test_there_must_be_a_run_to_go_on_from(tmp_path: Path) -> None:
