@@ -8,6 +8,7 @@ from torch import Tensor
 from lx.batch import map_tensors
 from lx.data.combined import CombinedLoader
 from lx.data.source import Batches
+from lx.kernel.errors import SIGTERMException
 from lx.loops.evaluate import check_signature, evaluating, no_gradients, step_arguments
 from lx.loops.progress import BatchProgress
 from lx.rank_zero import rank_zero_warn
@@ -86,6 +87,8 @@ class Prediction:
             progress.completed += 1
             if self._keep:
                 kept.append(map_tensors(_to_cpu, output))
+            if trainer.received_sigterm:
+                raise SIGTERMException(143)
 
 
 def _to_cpu(tensor: Tensor) -> Tensor:
