@@ -52,9 +52,10 @@ class OneOfTwo(FakeStrategy):
 
     def all_reduce(self, tensor: torch.Tensor, group: Any = None, reduce_op: str = "mean") -> torch.Tensor:
         self.reduced.append((reduce_op, group))
-        return {"mean": torch.mean, "sum": torch.sum, "min": torch.amin, "max": torch.amax}[reduce_op](
+        reduced = {"mean": torch.mean, "sum": torch.sum, "min": torch.amin, "max": torch.amax}[reduce_op](
             self.exchange.gather(self.global_rank, tensor), dim=0
         )
+        return tensor.copy_(reduced)  # in place, as torch does it
 
 
 class Model(LightningModule):
@@ -147,14 +148,18 @@ def test_all_names_of_an_epoch_share_one_collective() -> None:
         assert [found[f"t{number}"] for number in range(40)] == [torch.tensor(number + 0.7).item() for number in range(40)]
 
 
-def test_what_the_hooks_of_an_epoch_log_weighs_the_same_on_each_process() -> None:
+@pytest.mark.parametrize("stages", [["train", "validation"], ["train"]])
+def test_what_the_hooks_of_an_epoch_log_weighs_the_same_on_each_process(stages: list[str]) -> None:
     def log(name: str) -> Any:
         return lambda self: self.log(name, float(self.rank), sync_dist=True)
 
-    names = [f"on_{stage}_{moment}" for stage in ("train", "validation") for moment in ("start", "epoch_start", "epoch_end")]
+    names = [f"on_{stage}_{moment}" for stage in stages for moment in ("start", "epoch_start", "epoch_end")]
     hooks = {name: log(name) for name in names}
-    for trainer in trainers(run({**hooks, "validation_step": lambda *_: None}, "fit", max_epochs=2, num_sanity_val_steps=1)):
-        assert metrics(trainer) == dict.fromkeys(sorted(names), 0.5)
+    hooks["validation_step"] = lambda self, batch, batch_idx: self.log("weighted", 1.0, sync_dist=True)
+    hooks["on_train_batch_end"] = lambda self, *_: self.log("weighted", 1.0, on_epoch=True, sync_dist=True)
+    validates = {"num_sanity_val_steps": 1} if len(stages) == 2 else {"limit_val_batches": 0}
+    for trainer in trainers(run(hooks, "fit", max_epochs=2, **validates)):
+        assert {name: value for name, value in metrics(trainer).items() if name in names} == dict.fromkeys(names, 0.5)
 
 
 def test_only_rank_0_writes() -> None:
@@ -180,10 +185,11 @@ def test_processes_that_logged_different_names_are_told_so_on_both(count: int) -
         assert "Log the same names on every process" in str(error)
 
 
-def test_a_name_too_many_is_an_error_and_not_a_mixture() -> None:
+@pytest.mark.parametrize("count", [1, 100])
+def test_names_too_many_are_an_error_and_no_mixture(count: int) -> None:
     def step(self: Any, batch: Any, batch_idx: int) -> None:
-        for name in ["a", "b", "c", "d"][: 3 + self.rank]:
-            self.log(name, 1.0, sync_dist=True)
+        for number in range(3 + count * self.rank):
+            self.log(f"x{number}", 1.0, sync_dist=True)
 
     assert all(isinstance(error, RuntimeError) and "different names" in str(error) for error in run({"validation_step": step}))
 

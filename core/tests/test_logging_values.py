@@ -100,7 +100,6 @@ KINDS = {
     "numpy float64": (np.float64(0.25), 0.25),
     "numpy float32": (np.float32(0.25), 0.25),
     "numpy int": (np.int64(3), 3.0),
-    "numpy bool": (np.bool_(True), 1.0),
     "tensor": (torch.tensor(0.25), 0.25),
     "one element": (torch.tensor([0.25]), 0.25),
     "one element, nested": (torch.tensor([[[0.25]]]), 0.25),
@@ -143,7 +142,6 @@ REFUSED = {
     "a list": [1.0],
     "nothing": None,
     "an object": object(),
-    "a function": len,
     "an array": np.array([1.0, 2.0]),
 }
 

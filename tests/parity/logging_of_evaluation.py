@@ -222,6 +222,18 @@ def nothing_is_logged(record: Record) -> None:
 
 
 @scenario
+def hyperparameters_at_every_entry_point(record: Record) -> None:
+    for options in ({}, {"enable_autolog_hparams": False}):
+        for entry in ("fit", "validate", "test", "predict"):
+            module = record.module()
+            module.save_hyperparameters({"width": 3, "_internal": 4})
+            record.run(entry, module, **options)
+    module = record.module()
+    module.save_hyperparameters({"width": 3}, logger=False)
+    record.run("fit", module)
+
+
+@scenario
 def limits_of_batches(record: Record) -> None:
     module = record.module(training_step=logging_step(on_epoch=True), validation_step=eval_step(on_step=True))
     record.run("fit", module, rows(40), [rows(20), rows(20)], limit_train_batches=3, limit_val_batches=2, max_epochs=2)

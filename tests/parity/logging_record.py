@@ -143,7 +143,7 @@ def recording_logger(side: str, entries: list[Entry], own_name: str) -> Any:
             entries.append((f"log{own_name}", step, numbers(metrics)))
 
         def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-            pass
+            entries.append((f"hyperparameters{own_name}", dict(params)))
 
         def save(self) -> None:
             entries.append((f"save{own_name}",))

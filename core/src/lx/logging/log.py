@@ -255,13 +255,10 @@ class RunLog:
         return for_loggers
 
     def _current(self) -> Iterator[tuple[Meter, str, str, Tensor]]:
-        """The values of the moment with their plain and their forked names; of steps, those of the loader that is evaluated."""
+        """The values of the moment with their plain and their forked names."""
         moment = "step" if self.at_step else "epoch"
-        for (_, _, idx), meter in self.meters.items():
-            if self.at_step:
-                value = meter.step_value if meter.on_step and idx == self.dataloader_idx else None
-            else:
-                value = meter.value
+        for meter in self.meters.values():
+            value = meter.value if not self.at_step else meter.step_value if meter.on_step else None
             if value is not None:
                 yield meter, *meter.names(moment), value
 
