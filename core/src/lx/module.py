@@ -188,7 +188,8 @@ class LightningModule(ModelHooks, DataHooks, HyperparametersMixin, LoadableFromC
         Call it in a step or in a hook of training, validation or test, on every rank. `on_step` logs this batch's value, `on_epoch` the
         epoch's, reduced by `reduce_fx` (`"mean"`, weighted by `batch_size`; `"sum"`, `"min"`, `"max"`); in training steps the default is
         the former, in evaluation the latter. With both, the names end in `_step` and `_epoch`. `prog_bar` shows it beside the bar,
-        `logger=False` keeps it from loggers. `sync_dist` reduces over processes: epoch values once an epoch, step values at every call. Values stay on their device.
+        `logger=False` keeps it from loggers. `sync_dist` reduces over processes: epoch values once an epoch, step values at every call.
+        Values stay on their device.
 
         Raises `MisconfigurationException` where nothing can be logged or the arguments contradict, `ValueError` for what is no single
         number.
