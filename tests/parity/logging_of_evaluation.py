@@ -226,7 +226,7 @@ def hyperparameters_at_every_entry_point(record: Record) -> None:
     for options in ({}, {"enable_autolog_hparams": False}):
         for entry in ("fit", "validate", "test", "predict"):
             module = record.module()
-            module.save_hyperparameters({"width": 3, "_internal": 4})
+            module.save_hyperparameters({"width": 3, "_class_path": "a.b"})
             record.run(entry, module, **options)
     module = record.module()
     module.save_hyperparameters({"width": 3}, logger=False)
