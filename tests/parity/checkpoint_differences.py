@@ -43,6 +43,12 @@ PEER = {
 }
 """Runs that Lightning does not bring to the end of an uninterrupted one from a file of its own, and lx does."""
 
+CALLBACKS = {
+    "patience": "whoever goes on with another patience means it; Lightning goes back to that of the file",
+    "current_score": "the newest score is known; Lightning writes it, and does not read it",
+}
+"""What callbacks know after a file was read, where Lightning's know something else."""
+
 _KEEPS_UP = (
     "with no other file, the last one is written whenever one is due, since a run that crashed needs it, and not once more at the end"
 )

@@ -143,6 +143,8 @@ CASES: dict[str, Case] = {
     "a failure at a saved step": ({"save_on_exception": True, "every_n_train_steps": 3, "save_top_k": -1}, {"fails": 6}),
     "a failure, nothing wanted": ({}, {"fails": 6}),
     "manual": ({"save_top_k": -1}, {"manual": True}),
+    "manual, by steps": ({"every_n_train_steps": 3, "save_top_k": -1}, {"manual": True}),
+    "manual, by steps, last": ({"every_n_train_steps": 3, "save_last": True}, {"manual": True}),
     "manual, last": ({"save_last": True}, {"manual": True}),
     "twice the same folder": ({"save_last": True}, {"runs": 2}),
     "twice the same folder, no counter": ({"save_last": True, "enable_version_counter": False}, {"runs": 2}),

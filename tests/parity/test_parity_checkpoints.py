@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_differences import CONTENT, PEER, READ
-from checkpoint_runs import data, fit, flat, left_by, made, model, saving
+from checkpoint_differences import CALLBACKS, CONTENT, PEER, READ
+from checkpoint_runs import data, fit, flat, left_by, made, model, plain, saving
 from sides import SIDES, World, quiet
 
 Scenario = tuple[str, int, dict[str, Any], dict[str, Any]]
@@ -206,6 +206,41 @@ def test_modules_and_data_modules_are_made_from_the_file_of_the_other(reader: st
     assert module.seen == 16
     assert torch.equal(module.layer.weight, torch.load(finished["lx"], weights_only=True)["state_dict"]["layer.weight"])
     assert (rows.hparams.batches, rows.hparams.source, rows.served) == (4, "numbers", 1)
+
+
+def stateful(world: World, folder: Path, patience: int) -> list[Any]:
+    """Callbacks with states, which work in one folder."""
+    checkpoint = world.callback("ModelCheckpoint", dirpath=str(folder), monitor="v", save_top_k=2, save_last=True)
+    return [world.callback("EarlyStopping", monitor="v", patience=patience), world.callback("Timer"), checkpoint]
+
+
+def states(parts: list[Any]) -> dict[str, Any]:
+    """What such callbacks know."""
+    stopping, timer, checkpoint = parts
+    names = ("best_model_path", "best_k_models", "kth_best_model_path", "kth_value", "last_model_path", "current_score", "best_model_score")
+    return plain(
+        {
+            **{name: getattr(checkpoint, name) for name in names},
+            **{name: getattr(stopping, name) for name in ("wait_count", "best_score", "stopped_epoch", "patience")},
+            "has taken time": timer.time_elapsed("train") > 0,
+        }
+    )
+
+
+@pytest.mark.parametrize(("reader", "writer"), [("lx", "lightning"), ("lightning", "lx"), ("lx", "lx"), ("lightning", "lightning")])
+def test_callbacks_take_up_the_states_of_the_other(reader: str, writer: str, tmp_path: Path) -> None:
+    world, folder = World(writer, tmp_path), tmp_path / "kept"
+    parts = stateful(world, folder, patience=5)
+    fit(world, model(world, watched=[3.0, 1.0, 2.5, 2.0]), data(world), parts)
+    written = states(parts)
+    assert (written["wait_count"], written["best_score"], len(written["best_k_models"])) == (2, 1.0, 2)
+
+    world = World(reader, tmp_path)
+    parts = stateful(world, folder, patience=7)
+    fit(world, model(world), data(world), parts, folder / "last.ckpt")
+    found, expected = states(parts), {**written, "patience": 7}
+    differing = {name for name, value in found.items() if value != expected[name]}
+    assert differing == (set(CALLBACKS) if reader == "lightning" else set())
 
 
 @pytest.mark.parametrize("entry", ["validate", "test"])
