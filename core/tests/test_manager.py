@@ -380,6 +380,7 @@ def test_trace(make_distribution: Distributions, capsys: pytest.CaptureFixture[s
     assert "plugin loam (acme-loam 0.1.0): blocked LX_DISABLE names 'loam'" in lines
     assert "hook lx_register -> 1 plugins" in lines
     assert "hook lx_doctor -> 0 plugins" in lines
+    assert not any("lx_extend" in line for line in lines)
 
     for value, expected in (("1", True), ("0", False), ("", False)):
         PluginManager.from_environment({"LX_TRACE": value, "LX_PLUGINS": ""}).load()

@@ -83,7 +83,7 @@ def test_explain_says_of_each_part_what_it_is_who_provides_it_and_why(manager: P
     assert text.splitlines() == [
         "what            choice        provided by     why",
         "accelerator     fake          lx-plugin-fake  the best that is installed",
-        "devices         0             lx-plugin-fake  devices='auto' is 1 on fake",
+        "devices         1 (index 0)   lx-plugin-fake  devices='auto' is 1 on fake",
         "strategy        fake          lx-plugin-fake  1 device(s) on 1 node(s); the best that is installed",
         "precision       fake          lx-plugin-fake  precision='fake'",
         "environment     -             -               no cluster was detected, and fake works in one process",
@@ -102,7 +102,7 @@ def test_explain_says_of_each_part_what_it_is_who_provides_it_and_why(manager: P
 
 def test_a_run_on_several_devices_needs_an_environment_and_a_launcher(manager: PluginManager) -> None:
     found = decisions(manager, devices=2)
-    assert found["devices"] == ("0,1", FAKES, "devices=2")
+    assert found["devices"] == ("2 (index 0, 1)", FAKES, "devices=2")
     assert found["strategy"] == ("fake_distributed", FAKES, f"2 device(s) on 1 node(s); {BEST}")
     assert found["environment"] == ("fake", FAKES, f"no cluster was detected; {BEST}")
     assert found["launcher"] == ("fake", FAKES, "fake_distributed starts its processes with it")
@@ -115,7 +115,7 @@ def test_each_decision_is_traced_when_it_is_made_also_of_a_run_that_is_refused(m
         resolve(Request(strategy="no_such"), manager.registry, lines.append)
     assert lines == [
         f"choice accelerator: fake ({FAKES}), the best that is installed",
-        f"choice devices: 0 ({FAKES}), devices='auto' is 1 on fake",
+        f"choice devices: 1 (index 0) ({FAKES}), devices='auto' is 1 on fake",
     ]
 
 
@@ -340,7 +340,7 @@ def test_what_a_strategy_brings_is_used(manager: PluginManager) -> None:
     found = decisions(manager, strategy=strategy)
     brought = {topic: reason for topic, (_, _, reason) in found.items() if "the strategy brings" in reason}
     assert list(brought) == ["accelerator", "devices", "precision", "environment", "checkpoint I/O"]
-    assert found["devices"][0] == "0,1"
+    assert found["devices"][0] == "2 (index 0, 1)"
     for asked in ({"accelerator": "fake"}, {"precision": "fake"}, {"plugins": FakeCheckpointIO()}, {"plugins": FakeEnvironment()}):
         with pytest.raises(MisconfigurationException, match="is given twice: in the strategy FakeDistributedStrategy and beside it"):
             resolved(manager, strategy=strategy, **asked)

@@ -17,7 +17,7 @@ PARAMETERS = {
 
 PRIVATE = {
     "lx.data.combined hasattr(loader, '_iterator')": "torch has no other way to end persistent workers",
-    "lx.logging.meters getattr(metric, '_forward_cache', metric)": "the value of the last step in a metric object, which has no public name",
+    "lx.logging.meters getattr(metric, '_forward_cache', metric)": "what a metric object returned for the last step; it has no public name",
     "lx.verify getattr(model, '_orig_mod', None)": "how torch.compile marks what it wraps; it has no public name",
 }
 """Private names of other packages, as `module expression`."""

@@ -84,7 +84,7 @@ def test_plugins_decisions_and_hooks_of_set_up_are_told_before(tmp_path: Path) -
     assert any(line.startswith("cpu (lx-plugin-cpu ") and line.endswith(" active") for line in traced(done, "plugin"))
     decisions = traced(done, "choice")
     assert decisions[0] == "accelerator: cpu (lx-plugin-cpu), accelerator='cpu'"
-    assert "devices: 0 (lx-plugin-cpu), devices='auto' is 1 on cpu" in decisions
+    assert "devices: 1 (index 0) (lx-plugin-cpu), devices='auto' is 1 on cpu" in decisions
     assert any(line.startswith("strategy: single_device (lx-plugin-single-device), ") for line in decisions)
     hooks = [line.partition(" ->")[0] for line in traced(done, "hook")]
     assert [hook for hook in hooks if not hook.startswith(("lx_register", "lx_extend"))] == [

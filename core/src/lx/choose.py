@@ -6,7 +6,14 @@ from types import MappingProxyType
 from typing import Any
 
 from lx.kernel import ComponentSpec, Entry, Registry, parse
-from lx.kernel.errors import ComponentError, ComponentStringError, ComponentTypeError, MisconfigurationException, NotInstalledError
+from lx.kernel.errors import (
+    BlockedError,
+    ComponentError,
+    ComponentStringError,
+    ComponentTypeError,
+    MisconfigurationException,
+    NotInstalledError,
+)
 from lx.kernel.registry import KindRegistry, check_arguments
 from lx.resolution import Choice
 
@@ -75,11 +82,15 @@ class Chooser:
         choice, skipped = self._search(kind, role, topic, **search)
         if choice is not None:
             return choice
-        if skipped:
-            raise MisconfigurationException(f"no {topic} can be used: {'; '.join(skipped)}.")
         known = self.registry.diagnosis.missing(kind, role)
-        message = f"nothing that is installed provides the {topic} ({role}). `pip install lx-standard` installs the standard set."
-        raise NotInstalledError(" ".join([message, *([str(known)] if known else []), *self.registry.diagnosis.hints()])) from known
+        told = [*([str(known)[0].upper() + str(known)[1:]] if known else []), *self.registry.diagnosis.hints()]
+        if skipped:
+            raise MisconfigurationException(" ".join([f"no {topic} can be used: {'; '.join(skipped)}.", *told])) from known
+        if isinstance(known, BlockedError):
+            message = f"nothing that is active provides the {topic} ({role})."
+        else:
+            message = f"nothing that is installed provides the {topic} ({role}). `pip install lx-standard` installs the standard set."
+        raise NotInstalledError(" ".join([message, *told])) from known
 
     def take(self, kind: str, role: str, topic: str, **search: Any) -> Choice | None:
         """The best usable component that stands for a role, None where there is none; the decisions then say so."""

@@ -147,7 +147,7 @@ class _Resolver:
             raise ValueError(
                 f"devices={wanted!r}: the accelerator {accelerator.name} works with {most} device(s) only; use another accelerator."
             )
-        self.chooser.decide("devices", ",".join(map(str, devices)), accelerator.provider, reason)
+        self.chooser.decide("devices", f"{len(devices)} (index {', '.join(map(str, devices))})", accelerator.provider, reason)
         return devices
 
     def _strategy(self, num_devices: int) -> Choice:

@@ -2,10 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -107,7 +107,7 @@ class PluginManager(Diagnosis):
         for kind, interface in KINDS.items():
             self.registry.add_kind(kind, interface=interface)
         if trace is not None:
-            self._pluggy.add_hookcall_monitoring(lambda name, impls, kwargs: trace(f"hook {name} -> {len(impls)} plugins"), lambda *_: None)
+            self._pluggy.add_hookcall_monitoring(partial(_trace_hook, trace), lambda *_: None)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "PluginManager":
@@ -276,6 +276,11 @@ class PluginManager(Diagnosis):
         self.load()
         strange = sorted(({*self._disabled, *(self._only or ())}) - {normalise(plugin.slug) for plugin in self.plugins})
         return [f"LX_PLUGINS or LX_DISABLE name what is not installed: {', '.join(strange)}."] if strange else []
+
+
+def _trace_hook(trace: Callable[[str], None], name: str, impls: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    if impls or name not in ("lx_extend", "lx_register"):  # which are called for each plugin, whether it has them or not
+        trace(f"hook {name} -> {len(impls)} plugins")
 
 
 def _installed() -> "Iterable[EntryPoint]":
