@@ -8,8 +8,7 @@ from lx.data.combined import CombinedLoader, as_combined, length_of, set_epochs
 from lx.kernel.errors import MisconfigurationException, SIGTERMException
 from lx.loops.evaluate import Evaluation
 from lx.loops.progress import FitProgress
-from lx.loops.resume import Resumption, find_place, restore_loaders, settle_plateaus
-from lx.loops.schedule import Schedule
+from lx.loops.resume import Resumption, find_place, restore_loaders, settle_epoch, settle_plateaus
 from lx.loops.train_epoch import TrainEpoch
 from lx.rank_zero import rank_zero_debug, rank_zero_info, rank_zero_warn
 from lx.rng import isolate_rng
@@ -57,10 +56,8 @@ class FitLoop:
         )
         carried, self.carried = self.carried, None
         self._place = find_place(trainer, self.progress, carried, self.max_epochs)
-        if self._place.owes_plateaus:
-            schedule = Schedule(trainer)
-            settle_plateaus(trainer, schedule, schedule.plateau_by_epoch, self.progress.completed_epochs)
         if self._is_over_before_data():
+            settle_epoch(trainer, self._place)
             return
         self._sanity_check()
         trainer.state.stage = RunningStage.TRAINING
@@ -78,6 +75,7 @@ class FitLoop:
             return
         self.epoch_loop = TrainEpoch(trainer, self)
         trainer.log.begin_stage(trainer.train_meters, training=True)
+        settle_epoch(trainer, self._place)
         trainer.dispatch.emit("on_train_start")
         trainer.log.settle()
         while not self._is_done():

@@ -6,6 +6,7 @@ from typing import Any
 
 from lx.data.combined import as_combined, length_of
 from lx.kernel.errors import MisconfigurationException
+from lx.loops.schedule import Schedule
 from lx.rank_zero import rank_zero_warn
 
 
@@ -80,6 +81,13 @@ def restore_loaders(loader: Any, place: Resumption, carried: dict[str, Any] | No
         return place
     loaders.load_state_dict(states)
     return replace(place, loaders_go_on=place.within_epoch)
+
+
+def settle_epoch(trainer: Any, place: Resumption) -> None:
+    """Does what the epoch of the checkpoint still owes, if it is over."""
+    if place.owes_plateaus:
+        schedule = Schedule(trainer)
+        settle_plateaus(trainer, schedule, schedule.plateau_by_epoch, trainer.fit_loop.progress.completed_epochs)
 
 
 def settle_plateaus(trainer: Any, schedule: Any, configs: list[Any], index: int) -> None:
