@@ -18,9 +18,6 @@ MODES: dict[str, dict[str, Any]] = {
 }
 """Arguments of a Trainer: with nothing at all, without logger and checkpoints, and with both as a user gets them."""
 
-LOGGED: dict[str, dict[str, Any] | None] = {"none": None, "step": {}, "epoch": {"on_step": True, "on_epoch": True}}
-"""Arguments of the one `self.log` in a step; None for a step that logs nothing."""
-
 
 class Ready:
     """Batches that lie there ready: loading them costs nothing on either side."""
@@ -72,8 +69,10 @@ def plain_epoch(loader: Any, network: Callable[[], nn.Module], loss_of: Callable
 def framework_epoch(
     api: Any, loader: Any, network: Callable[[], nn.Module], loss_of: Callable[..., Tensor], log: str, **options: Any
 ) -> float:
-    """Seconds of the same epoch in a Trainer of `api`, from the first hook of the epoch to the last of the module."""
-    logged = LOGGED[log]
+    """Seconds of the same epoch in a Trainer of `api`, from the first hook of the epoch to the last of the module.
+
+    `log` says what a step logs: `"none"`, its loss as a value of the `"step"`, or also as one of the `"epoch"`.
+    """
 
     class Model(api.LightningModule):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
@@ -84,8 +83,10 @@ def framework_epoch(
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
             x, y = batch
             loss = loss_of(self.network(x), y)
-            if logged is not None:
-                self.log("loss", loss, **logged)
+            if log == "step":
+                self.log("loss", loss)
+            elif log == "epoch":
+                self.log("loss", loss, on_step=True, on_epoch=True)
             return loss
 
         def configure_optimizers(self) -> Any:

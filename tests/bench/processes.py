@@ -1,6 +1,5 @@
 """What a framework costs before the first step is done: fresh processes, by their CPU time and peak memory."""
 
-import os
 import subprocess
 import sys
 from typing import NamedTuple
@@ -48,16 +47,23 @@ class Cost(NamedTuple):
     megabytes: float
 
 
+MEASURE = """
+import resource, subprocess, sys
+done = subprocess.run([sys.executable, "-c", sys.argv[1]], stdout=subprocess.DEVNULL)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+sys.exit(done.returncode)
+"""
+"""A small process between: a child's peak memory begins at that of its parent, which here is one with torch."""
+
+
 def cost_of(program: str) -> Cost:
     """CPU seconds (user and system) and peak resident megabytes of a fresh interpreter; raises if it fails."""
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    errors = process.stderr.read()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"the program failed with {process.returncode}:\n{program}\n{errors}")
-    return Cost(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+    done = subprocess.run([sys.executable, "-c", MEASURE, program], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the program failed with {done.returncode}:\n{program}\n{done.stderr}")
+    seconds, megabytes = map(float, done.stdout.split())
+    return Cost(seconds, megabytes)
 
 
 def least(programs: dict[str, str], runs: int) -> dict[str, Cost]:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from operator import sub, truediv
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import lx
 from epochs import MODES, STEPS, Ready, callbacks, convolutional, digits, framework_epoch, perceptron, plain_epoch
 from processes import BARE, NAMES, PLAIN, PLUGINS, TRAINER, least
-from rounds import best_of
+from rounds import in_turns
 
 PEER = "lightning.pytorch"
 STEP_LIMITS = {
@@ -70,26 +71,24 @@ class Bench:
     peer_rounds: int
     peer: Any
 
-    def ratios(self, epochs: dict[str, Callable[[Any], float]], plain: Callable[[], float]) -> dict[str, tuple[float, float | None]]:
-        """For each kind of epoch the ratio to the plain one, of lx and of the peer."""
-        ours = self._seconds(lx, epochs, plain, self.rounds)
-        theirs = self._seconds(self.peer, epochs, plain, self.peer_rounds) if self.peer is not None else {}
-        return {name: (ours[name] / ours["plain loop"], theirs[name] / theirs["plain loop"] if theirs else None) for name in epochs}
+    def ratio(self, epoch: Callable[[Any], float], plain: Callable[[], float]) -> tuple[float, float | None]:
+        """Of an epoch to the plain one, of lx and of the peer."""
+        return self._of_both(lambda api, rounds: truediv(*in_turns(partial(epoch, api), plain, rounds)))
 
-    def _seconds(self, api: Any, epochs: dict[str, Callable[[Any], float]], plain: Callable[[], float], rounds: int) -> dict[str, float]:
-        return best_of({"plain loop": plain, **{name: partial(epoch, api) for name, epoch in epochs.items()}}, rounds)
+    def added(self, epoch: Callable[[Any], float], base: Callable[[Any], float]) -> tuple[float, float | None]:
+        """Microseconds a step that an epoch takes beyond another of the same library."""
+        return self._of_both(lambda api, rounds: max(sub(*in_turns(partial(epoch, api), partial(base, api), rounds)), 0.0) / STEPS * 1e6)
+
+    def _of_both(self, measure: Callable[[Any, int], float]) -> tuple[float, float | None]:
+        return measure(lx, self.rounds), measure(self.peer, self.peer_rounds) if self.peer is not None else None
 
     def step(self) -> Iterator[Row]:
         """A step, in five ways to log and to save."""
         loader, loss = Ready(), nn.functional.mse_loss
-        with tempfile.TemporaryDirectory() as root:
-            epochs = {
-                f"{mode}, log {log}": partial(_epoch, loader, perceptron, loss, log, {**MODES[mode], **_in(mode, root)})
-                for mode, log in STEP_LIMITS
-            }
-            found = self.ratios(epochs, lambda: plain_epoch(loader, perceptron, loss))
-        for (mode, log), (ours, theirs) in zip(STEP_LIMITS, found.values(), strict=True):
-            yield Row(f"step: {mode}, log {log}", "ratio", ours, theirs, STEP_LIMITS[mode, log])
+        for (mode, log), limit in STEP_LIMITS.items():
+            with tempfile.TemporaryDirectory() as root:
+                epoch = partial(_epoch, loader, perceptron, loss, log, {**MODES[mode], **_in(mode, root)})
+                yield Row(f"step: {mode}, log {log}", "ratio", *self.ratio(epoch, lambda: plain_epoch(loader, perceptron, loss)), limit)
 
     def callbacks(self) -> Iterator[Row]:
         """What callbacks add to a step, in microseconds, next to a step as small as can be, so that a microsecond shows."""
@@ -99,21 +98,16 @@ class Bench:
             "one that overrides on_train_batch_start": (1, "on_train_batch_start", 1.0),
             "one that overrides on_train_batch_end": (1, "on_train_batch_end", 1.0),
         }
-        epochs: dict[str, Callable[[Any], float]] = {"none": partial(_with_callbacks, loader, 0, "on_train_start")}
-        epochs |= {name: partial(_with_callbacks, loader, count, event) for name, (count, event, _) in kinds.items()}
-        ours = best_of({name: partial(epoch, lx) for name, epoch in epochs.items()}, self.rounds)
-        theirs = best_of({name: partial(epoch, self.peer) for name, epoch in epochs.items()}, self.peer_rounds) if self.peer else None
-        for name, (_, _, limit) in kinds.items():
-            added = [(found[name] - found["none"]) / STEPS * 1e6 if found else None for found in (ours, theirs)]
-            assert added[0] is not None
-            yield Row(f"callbacks: {name}", "us", max(added[0], 0.0), added[1], limit)
+        base = partial(_with_callbacks, loader, 0, "on_train_start")
+        for name, (count, event, limit) in kinds.items():
+            yield Row(f"callbacks: {name}", "us", *self.added(partial(_with_callbacks, loader, count, event), base), limit)
 
     def digits(self) -> Iterator[Row]:
         """An epoch over real data through an ordinary loader."""
         loader, loss = digits(), nn.functional.cross_entropy
         with tempfile.TemporaryDirectory() as root:
-            epochs = {"digits": partial(_epoch, loader, convolutional, loss, "step", {**MODES["default"], **_in("default", root)})}
-            ((ours, theirs),) = self.ratios(epochs, lambda: plain_epoch(loader, convolutional, loss)).values()
+            epoch = partial(_epoch, loader, convolutional, loss, "step", {**MODES["default"], **_in("default", root)})
+            ours, theirs = self.ratio(epoch, lambda: plain_epoch(loader, convolutional, loss))
         yield Row("epoch over the digits, one metric, logger and checkpoint", "ratio", ours, theirs, 1.05)
 
     def syncs(self) -> Iterator[Row]:

@@ -19,13 +19,24 @@ def batch_size_of(batch: Any) -> int:
     >>> batch_size_of({"x": torch.zeros(4, 2), "y": torch.zeros(4)})
     4
     """
+    # Asked for every batch, so the common kind is looked at first: a flat one, of tensors that agree.
+    kind, shared = type(batch), None
+    for part in batch.values() if kind is dict else batch if kind is tuple or kind is list else ():
+        if type(part) is not Tensor or not part.ndim:
+            return _any_size_of(batch)
+        size = part.size(0)
+        if shared is None:
+            shared = size
+        elif size != shared:
+            return _any_size_of(batch)
+    return _any_size_of(batch) if shared is None else shared
+
+
+def _any_size_of(batch: Any) -> int:
     if batch is None:
         return 1
     if type(batch) is Tensor:
         return _size(batch)
-    size = _shared_size(batch.values() if type(batch) is dict else batch) if type(batch) in _FLAT else None
-    if size is not None:
-        return size
     sizes = _sizes(batch)
     first = next((size for size in sizes if size is not None), None)
     if first is None:
@@ -36,23 +47,6 @@ def batch_size_of(batch: Any) -> int:
             PossibleUserWarning,
         )
     return first
-
-
-_FLAT = (tuple, list, dict)
-
-
-def _shared_size(parts: Iterable[Any]) -> int | None:
-    """The size of tensors that agree on it; None if anything is less simple. Asked for every batch, so it is written for speed."""
-    shared = None
-    for part in parts:
-        if type(part) is not Tensor or not part.ndim:
-            return None
-        size = part.size(0)
-        if shared is None:
-            shared = size
-        elif size != shared:
-            return None
-    return shared
 
 
 def _size(tensor: Tensor) -> int:

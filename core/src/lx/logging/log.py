@@ -79,37 +79,38 @@ class RunLog:
         )
         meter = self.meters.get((self.site, name, self.dataloader_idx))
         if meter is None or meter.options != options:
-            if self.muted is not None:
-                rank_zero_warn(self.muted)
-                return
-            if rank_zero_only and not self._strategy.is_global_zero:
-                return
             meter = self._admit(name, value, options, meter)
+            if meter is None:
+                return
         if type(value) is not Tensor:
             value = self._tensor(name, value, meter)
             if value is None:
                 return
         if value.requires_grad and not meter.keep_graph:
             value = value.detach()
-        if value.ndim:
+        if value.ndim or value.dtype in _NARROW:
             value = _single(name, value)
-        if value.dtype in _NARROW:
-            value = value.to(torch.float32)
-        meter.record(value, (batch_size or self.batch_size or self._find_batch_size()) if meter.weighted else 1.0)
+        if not meter.weighted:
+            weight: float = 1
+        elif not (weight := batch_size or self.batch_size or 0):
+            self.batch_size = weight = batch_size_of(self.batch)
+        meter.record(value, weight)
         if meter.sync and meter.on_step and self._strategy.world_size > 1:
             self._sync_step(meter)
 
-    def _admit(self, name: str, value: Any, options: tuple[Any, ...], known: Meter | None) -> Meter:
-        """Checks a name that this hook logs for the first time, and makes its meter."""
+    def _admit(self, name: str, value: Any, options: tuple[Any, ...], known: Meter | None) -> Meter | None:
+        """Checks a name that this hook logs for the first time, and makes its meter; None where nothing is to be recorded."""
         prog_bar, logger, on_step, on_epoch, reduce_fx, keep_graph, sync, group, add_idx, metric_attribute, rank_zero_only = options
+        if self.muted is not None:
+            rank_zero_warn(self.muted)
+            return None
+        if rank_zero_only and not self._strategy.is_global_zero:
+            return None
         if known is not None and known.options:  # one without comes from a checkpoint
             raise MisconfigurationException(
                 f"self.log({name!r}) is called twice in {self.site} with different arguments; use one name for each, or the same arguments."
             )
-        if not isinstance(name, str):
-            raise MisconfigurationException(f"self.log: the name must be a string, not {name!r}.")
-        if "/dataloader_idx_" in name:
-            raise MisconfigurationException(f"self.log({name!r}): '/dataloader_idx_' is added by lx itself; pass the name without it.")
+        _check_name(name)
         step, epoch = placement(self.site, name, on_step, on_epoch)
         if logger and not self._loggers():
             rank_zero_warn(f"self.log({name!r}, logger=True): this trainer has no logger.")
@@ -163,10 +164,6 @@ class RunLog:
                 " metric."
             )
         return torch.tensor(number, dtype=torch.float32, device=self._strategy.root_device)
-
-    def _find_batch_size(self) -> int:
-        self.batch_size = batch_size_of(self.batch)
-        return self.batch_size
 
     def _sync_step(self, meter: Meter) -> None:
         assert meter.step_value is not None
@@ -316,11 +313,18 @@ class RunLog:
 _NARROW = frozenset({torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
 
 
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str):
+        raise MisconfigurationException(f"self.log: the name must be a string, not {name!r}.")
+    if "/dataloader_idx_" in name:
+        raise MisconfigurationException(f"self.log({name!r}): '/dataloader_idx_' is added by lx itself; pass the name without it.")
+
+
 def _single(name: str, value: Tensor) -> Tensor:
-    """A tensor of one element without its dimensions."""
+    """A tensor of one element without its dimensions, and of float32 at least."""
     if value.numel() != 1:
         raise ValueError(f"self.log({name!r}): a tensor of {value.numel()} elements cannot be logged; reduce it to one number first.")
-    return value.reshape(())
+    return value.reshape(()).to(torch.float32 if value.dtype in _NARROW else value.dtype)
 
 
 def _number(value: Any) -> float | None:

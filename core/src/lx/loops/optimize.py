@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lx.batch import map_tensors
@@ -174,6 +173,32 @@ class AutomaticOptimization:
         else:
             self._take_evaluated_step(self._evaluations, (batch, batch_idx))
 
+    def shortest(self) -> Callable[[Any, int, bool], None]:
+        """What trains on a batch in an epoch whose windows hold one each: `run`, or, where nobody listens, what is left of it."""
+        told = (self._before_zero_grad, self._zero_grad, self._before_backward, self._backward, self._after_backward, self._evaluations)
+        plain = self._neutral_backward and not self._closes_with_care and all(part is None for part in told)
+        return self._run_plain if plain else self.run
+
+    def _run_plain(self, batch: Any, batch_idx: int, closes: bool) -> None:
+        """`run`, with those of its calls that are not empty, in one function: in a small step, half of what lx adds to it."""
+        log = self._log
+        log.site = "training_step"
+        self._output = loss = self._step(batch, batch_idx)
+        log.site = None
+        if type(loss) is not Tensor:
+            loss = self._unpack(loss)
+        self.loss = loss
+        if loss is None:
+            return
+        self._clear()
+        try:
+            loss.backward()
+        except RuntimeError as error:
+            note_unfit_loss(error, loss)
+            raise
+        self._bare_step()
+        self._progress.steps += 1
+
     def finish(self) -> None:
         """Closes a window that the end of the epoch has cut short, with the batches that it holds."""
         if self._evaluations is None:
@@ -286,62 +311,6 @@ class AutomaticOptimization:
         if type(self._output) is not Tensor and isinstance(self._output, Mapping):
             outputs |= {name: map_tensors(Tensor.detach, value) for name, value in self._output.items() if name != "loss"}
         return outputs
-
-
-class ManualOptimization:
-    """One batch of a module that runs backward and steps itself; every step of one of its optimizers counts."""
-
-    def __init__(self, trainer: Any) -> None:
-        module = trainer.lightning_module
-        self._log = trainer.log
-        self._trainer = trainer
-        self._progress = trainer.fit_loop.progress
-        self._progress.manual = True
-        self._step = training_step(trainer)
-        self._output: Any = None
-        self.held = 0
-        trainer.lightning_optimizers = [LightningOptimizer(optimizer, self._take_step, module) for optimizer in trainer.optimizers]
-
-    def begin_epoch(self) -> None:
-        """Does nothing: there are no windows."""
-
-    def closes_window(self, left: int | float, is_last: bool) -> bool:
-        """True: every batch is a window of its own."""
-        return True
-
-    def finish(self) -> None:
-        """Does nothing: there are no windows."""
-
-    def run(self, batch: Any, batch_idx: int, closes: bool) -> None:
-        """Hands one batch to the module."""
-        outer, self._log.site = self._log.site, "training_step"
-        output = self._step(batch, batch_idx)
-        self._log.site = outer
-        if output is not None and not isinstance(output, Tensor | Mapping):
-            raise MisconfigurationException(
-                f"training_step returned a {type(output).__name__}; in manual optimization it may return a tensor, a mapping or None."
-            )
-        self._output = output
-
-    def _take_step(self, optimizer: Any, closure: Callable[[], Any] | None, kwargs: dict[str, Any]) -> Any:
-        trainer = self._trainer
-
-        def whole() -> Any:
-            result = None
-            if closure is not None:
-                with torch.enable_grad():
-                    result = closure()
-            trainer.precision_plugin.unscale_gradients(optimizer)
-            trainer.dispatch.emit("on_before_optimizer_step", optimizer)
-            return result
-
-        result = trainer.precision_plugin.optimizer_step(optimizer, whole, **kwargs)
-        self._progress.steps += 1
-        return result
-
-    def outputs(self) -> Any:
-        """What `on_train_batch_end` is handed: what the step returned, detached."""
-        return {} if self._output is None else map_tensors(Tensor.detach, self._output)
 
 
 def note_unfit_loss(error: RuntimeError, loss: Tensor) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from lx.data.source import Batches
 from lx.kernel.errors import SIGTERMException
-from lx.loops.optimize import AutomaticOptimization, ManualOptimization
+from lx.loops.manual import ManualOptimization
+from lx.loops.optimize import AutomaticOptimization
 from lx.loops.resume import Resumption, settle_plateaus
 from lx.loops.schedule import Schedule
 
@@ -58,27 +59,27 @@ class TrainEpoch:
         flush_every = self._flush_every if log.muted is None else 0
         validates = fit.validates_in_this_epoch()
         accumulates = trainer.accumulate_grad_batches != 1
-        train = trainer.dispatch.measured(optimize.run, "run_training_batch")
+        train = trainer.dispatch.measured(optimize.run if accumulates else optimize.shortest(), "run_training_batch")
         closes, max_steps, moves, plateau = True, trainer.max_steps, schedule.moves, schedule.plateau_by_step
 
         for batch_idx, batch in source:
-            batches.ready += 1
+            batches.ready = number = batch_idx + 1
             batches.is_last_batch = is_last = batch_idx == source.last
             batch = transfer(batch)
             log.batch, log.batch_size = batch, None
             if batch_start is not None and batch_start(batch, batch_idx) == -1:
-                batches.processed += 1
+                batches.processed = number
                 break
-            batches.started += 1
+            batches.started = number
             if accumulates:
                 closes = optimize.closes_window(total - batch_idx, is_last)
             train(batch, batch_idx, closes)
-            batches.processed += 1
+            batches.processed = number
             if moves:
                 schedule.after_batch(self._steps_of_epoch(), closes, is_last)
             if batch_end is not None:
                 batch_end(optimize.outputs(), batch, batch_idx)
-            batches.completed += 1
+            batches.completed = number
             if flush_every and closes and ((progress.windows + 1) % flush_every == 0 or trainer.should_stop):
                 log.send(log.collect())
             if validates and self._validation_is_due(batch_idx, is_last, total, sized):
