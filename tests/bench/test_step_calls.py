@@ -85,7 +85,7 @@ def test_callbacks_that_override_no_event_of_a_batch_add_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "calls"), [("on_train_batch_start", {"fan_callbacks": 1}), ("on_train_batch_end", {"fan_callbacks": 1, "outputs": 1})]
+    ("event", "calls"), [("on_train_batch_start", {"fan_callbacks": 1}), ("on_train_batch_end", {"fan_outputs": 1, "outputs": 1})]
 )
 @pytest.mark.parametrize("count", [1, 3])
 def test_callbacks_that_override_an_event_share_one_call(event: str, calls: dict[str, int], count: int) -> None:
