@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-SETTLED = 0.003
+SETTLED = 0.001
 """The share by which a minimum may still fall in a block of rounds when it counts as found."""
 BLOCKS = 6
 

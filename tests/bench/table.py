@@ -1,6 +1,6 @@
 """The table of speed: what lx, and Lightning where it is installed, cost over plain PyTorch. Ends with 1 if lx is over a limit.
 
-    python tests/bench/table.py                 # about two minutes, six with Lightning
+    python tests/bench/table.py                 # about four minutes, ten with Lightning
     python tests/bench/table.py --only step     # some of it: step, callbacks, digits, syncs, processes
 
 Seconds are CPU seconds, and what is compared takes turns, so that figures of a busy machine are worth something, too; its least busy
@@ -71,9 +71,9 @@ class Bench:
     peer_rounds: int
     peer: Any
 
-    def ratio(self, epoch: Callable[[Any], float], plain: Callable[[], float]) -> tuple[float, float | None]:
-        """Of an epoch to the plain one, of lx and of the peer."""
-        return self._of_both(lambda api, rounds: truediv(*in_turns(partial(epoch, api), plain, rounds)))
+    def ratio(self, epoch: Callable[[Any], float], plain: Callable[[], float], times: int = 1) -> tuple[float, float | None]:
+        """Of an epoch to the plain one, of lx and of the peer, with so many times the rounds."""
+        return self._of_both(lambda api, rounds: truediv(*in_turns(partial(epoch, api), plain, times * rounds)))
 
     def added(self, epoch: Callable[[Any], float], base: Callable[[Any], float]) -> tuple[float, float | None]:
         """Microseconds a step that an epoch takes beyond another of the same library; these are short, so there are more rounds."""
@@ -111,7 +111,7 @@ class Bench:
         loader, loss = digits(), nn.functional.cross_entropy
         with tempfile.TemporaryDirectory() as root:
             epoch = partial(_epoch, loader, convolutional, loss, "step", {**MODES["default"], **_in("default", root)})
-            ours, theirs = self.ratio(epoch, lambda: plain_epoch(loader, convolutional, loss))
+            ours, theirs = self.ratio(epoch, lambda: plain_epoch(loader, convolutional, loss), times=2)
         yield Row("epoch over the digits, one metric, logger and checkpoint", "ratio", ours, theirs, 1.05)
 
     def syncs(self) -> Iterator[Row]:
