@@ -17,6 +17,7 @@ LAYERS = (
         "lx.flags",
         "lx.hparams_file",
         "lx.limits",
+        "lx.memory",
         "lx.rank_zero",
         "lx.resolution",
         "lx.results",
