@@ -38,6 +38,11 @@ def refused(entries: Entries) -> Entries:
     return [["finalize", "failed"], ["sync_dist", "raised", "MisconfigurationException"]]
 
 
+def refused_for_want_of_a_value(entries: Entries) -> Entries:
+    """An error in the place of a run that has no value of the metric."""
+    return [["finalize", "failed"], ["nothing", "raised", "ValueError"]]
+
+
 def rates_like_all_values(entries: Entries) -> Entries:
     """With a `save` after each value, and the last rates among what was logged."""
     told: Entries = []
@@ -66,6 +71,10 @@ DIFFERENCES: dict[str, Difference] = {
     ),
     "synchronisation_is_an_argument_like_others": Difference(
         "A name that is logged twice in a hook has one set of arguments. Lightning lets sync_dist differ, and obeys the first.", refused
+    ),
+    "a_metric_that_computes_nothing": Difference(
+        "A metric object whose compute() returns None is refused as any other value that is no number; Lightning leaves it out silently.",
+        refused_for_want_of_a_value,
     ),
     "learning_rates": Difference(
         "LearningRateMonitor logs through the trainer, so that every value is followed by save() and found in logged_metrics; in Lightning"

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import logging_of_evaluation  # noqa: F401 -- brings scenarios
+import logging_of_metrics  # noqa: F401 -- brings scenarios
 import logging_of_training  # noqa: F401 -- brings scenarios
 import logging_of_values  # noqa: F401 -- brings scenarios
 import pytest

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from lx.hooks import DataHooks, ModelHooks
 from lx.hparams import HyperparametersMixin
 from lx.kernel.errors import MisconfigurationException
+from lx.logging.collection import items_of
 from lx.module_loading import LoadableFromCheckpoint
 from lx.rank_zero import rank_zero_warn
 
@@ -219,7 +220,7 @@ class LightningModule(ModelHooks, DataHooks, HyperparametersMixin, LoadableFromC
 
         Called as `log` is. Raises as `log` does, and `TypeError` for an option that it does not know.
         """
-        for name, value in dictionary.items():
+        for name, value in dictionary.items() if type(dictionary) is dict else items_of(dictionary):
             self.log(name, value, **options)
 
     # -- steps -----------------------------------------------------------------------------------------------------------

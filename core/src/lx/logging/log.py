@@ -336,13 +336,16 @@ def _number(value: Any) -> float | None:
 
 
 def _owned(name: str, metric: Any, metric_attribute: str | None, module: Any) -> Any:
-    """A metric object of the module; raises `MisconfigurationException` for one that would not move and be saved with it."""
-    if metric_attribute is None and not any(part is metric for part in module.modules()):
-        raise MisconfigurationException(
-            f"self.log({name!r}): the metric {type(metric).__name__} is no attribute of the module; assign it in __init__, or pass"
-            " metric_attribute=."
-        )
-    return metric
+    """A metric object of the module, or of a part of it; raises `MisconfigurationException` for one that is made anew for each batch."""
+    if metric_attribute is not None:
+        return metric
+    for part in module.modules():
+        if part is metric or any(value is metric for value in vars(part).values()):
+            return metric
+    raise MisconfigurationException(
+        f"self.log({name!r}): the metric {type(metric).__name__} is no attribute of the module; assign it in __init__, or pass"
+        " metric_attribute=."
+    )
 
 
 def _is_metric(value: Any) -> bool:
