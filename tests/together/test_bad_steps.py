@@ -177,8 +177,8 @@ def test_what_is_no_optimizer_is_told_with_the_forms(fit: Fit, returned: Any, sa
         ),
         (
             configured(lambda self, sgd: [sgd, SGD(self.parameters(), lr=0.1)]),
-            RuntimeError,
-            "returned 2 optimizers, which automatic optimization cannot order; set self.automatic_optimization = False and step them",
+            MisconfigurationException,
+            "returned 2 optimizers, and SGD holds parameters that one before it holds, too",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """What `configure_optimizers` may return, read into optimizers and scheduler configurations."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
+from lx.interfaces.strategy import optimizer_parameters
 from lx.kernel.errors import MisconfigurationException
 from lx.rank_zero import rank_zero_warn
 
@@ -42,6 +44,8 @@ def read_configuration(configured: Any, *, automatic: bool, steps_schedulers: bo
     optimizers, schedulers, monitor = _split(None if by_hand_alone else configured)
     if not optimizers and not by_hand_alone:
         rank_zero_warn("configure_optimizers returned None: this fit runs without an optimizer.")
+    if automatic:
+        _require_steps_together(optimizers)
     configs = [_scheduler_config(scheduler, monitor, automatic, steps_schedulers) for scheduler in schedulers]
     for config in configs:
         bound = getattr(config.scheduler, "optimizer", None)
@@ -51,6 +55,26 @@ def read_configuration(configured: Any, *, automatic: bool, steps_schedulers: bo
                 " that one too."
             )
     return optimizers, configs
+
+
+def _require_steps_together(optimizers: list[Any]) -> None:
+    """Raises `MisconfigurationException` for optimizers that cannot step after one evaluation of the loss."""
+    seen: set[int] = set()
+    for optimizer in optimizers if len(optimizers) > 1 else ():
+        name = type(optimizer).__name__
+        closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+        if closure is not None and closure.default is closure.empty:
+            raise MisconfigurationException(
+                f"configure_optimizers returned {len(optimizers)} optimizers, and {name} evaluates the loss several times within a step,"
+                " which the others could not follow; set self.automatic_optimization = False and step them yourself."
+            )
+        own = {id(parameter) for parameter in optimizer_parameters(optimizer)}
+        if seen & own:
+            raise MisconfigurationException(
+                f"configure_optimizers returned {len(optimizers)} optimizers, and {name} holds parameters that one before it holds, too; in"
+                " automatic optimization every parameter has one optimizer."
+            )
+        seen |= own
 
 
 def _split(configured: Any) -> tuple[list[Optimizer], list[Any], str | None]:

@@ -13,6 +13,7 @@ from lx.data.datamodule import LightningDataModule
 from lx.data.source import LoaderSetup, Source
 from lx.data.transfer import compile_transfer
 from lx.dispatch import Dispatch, order_callbacks, overrides
+from lx.ending import cut_off
 from lx.hparams import drop_unpicklable
 from lx.interfaces.layer_sync import LayerSync
 from lx.kernel.errors import ComponentTypeError, MisconfigurationException
@@ -22,7 +23,7 @@ from lx.loops.predict import Prediction
 from lx.module import LightningModule
 from lx.optimizers import LightningOptimizer, read_configuration
 from lx.rank_zero import PossibleUserWarning, rank_zero_warn
-from lx.signals import heeding_sigterm
+from lx.signals import INTERRUPTED, heeding_sigterm, is_interactive
 from lx.state import RunningStage, TrainerFn, TrainerStatus
 from lx.verify import read_data, read_model, verify
 
@@ -47,9 +48,12 @@ class Run:
     on_fit_start
     [loops, optimizers, schedulers, precision restored]
     the loop
+    on_fit_end
     module back on the CPU
-    on_fit_end, teardown (data module, callbacks, module)
+    teardown (data module, callbacks, module)
     loggers finalized, profiler described
+
+    An exception ends it wherever it is: see `cut_off`.
     """
 
     def __init__(
@@ -67,9 +71,10 @@ class Run:
         self.validates = False
         self.keep_predictions = True
         self.exception: BaseException | None = None
+        self.began = False
+        self.to_tear_down: list[tuple[Any, Callable[[], Any]]] = []
         self._layer_sync: LayerSync | None = None
-        self._began = False
-        self._to_tear_down: list[Callable[[], Any]] = []
+        self._on_devices = False
 
     def start(self) -> Any:
         """Runs it all on every process; returns what the loop returns."""
@@ -79,11 +84,10 @@ class Run:
         try:
             verify(self.fn, self.module, self.source, trainer)  # before other processes are started
             return trainer.fabric.launch(lambda fabric: self._on_every_rank())
-        except KeyboardInterrupt as error:
-            self._fail(error)
-            sys.exit(1)
         except BaseException as error:
-            self._fail(error)
+            cut_off(self, error)
+            if isinstance(error, KeyboardInterrupt) and not is_interactive():
+                sys.exit(INTERRUPTED)
             raise
         finally:
             trainer.run = None if self.fn is not TrainerFn.FITTING else self
@@ -94,7 +98,7 @@ class Run:
         self._ready_data()
         content = self._read_checkpoint()
         trainer.dispatch = self._new_dispatch()
-        self._began = True
+        self.began = True
         if trainer.profiler is not None:
             trainer.profiler.setup(stage=self.fn.value, local_rank=trainer.local_rank, log_dir=trainer.log_dir)
         with ExitStack() as stack:
@@ -192,7 +196,7 @@ class Run:
     def _prepare(self, content: dict[str, Any] | None) -> None:
         trainer, module, datamodule = self.trainer, self.module, self.datamodule
         self._prepare_data()
-        trainer.dispatch.announce("setup", self._owners())
+        trainer.dispatch.announce("setup", self.owners())
         if datamodule is not None:
             self._set_up(datamodule, "LightningDataModule", stage=self.fn)
         for callback in trainer.callbacks:
@@ -237,16 +241,17 @@ class Run:
     def _set_up(self, owner: Any, kind: str, *args: Any, **kwargs: Any) -> None:
         """Calls the `setup` of one who takes part; once that has begun, `teardown` follows, however the run ends."""
         dispatch = self.trainer.dispatch
-        self._to_tear_down.append(lambda: dispatch.timed(owner.teardown, owner, kind, "teardown")(*args, **kwargs))
+        self.to_tear_down.append((owner, lambda: dispatch.timed(owner.teardown, owner, kind, "teardown")(*args, **kwargs)))
         dispatch.timed(owner.setup, owner, kind, "setup")(*args, **kwargs)
 
-    def _owners(self) -> list[Any]:
+    def owners(self) -> list[Any]:
         """Who takes part, in the order of `setup` and `teardown`."""
         return [*([self.datamodule] if self.datamodule is not None else []), *self.trainer.callbacks, self.module]
 
     def _set_up_model(self) -> None:
         trainer, module, strategy = self.trainer, self.module, self.trainer.strategy
         fitting = self.fn is TrainerFn.FITTING
+        self._on_devices = True
         module = trainer.precision_plugin.convert_module(module)
         strategy.module_to_device(module)
         self._layer_sync = trainer.resolution.layer_sync.make() if fitting and trainer.resolution.layer_sync else None
@@ -261,11 +266,6 @@ class Run:
         trainer.optimizers, trainer.lr_scheduler_configs = read_configuration(
             configured, automatic=module.automatic_optimization, steps_schedulers=steps_schedulers
         )
-        if module.automatic_optimization and len(trainer.optimizers) > 1:
-            raise RuntimeError(
-                f"configure_optimizers returned {len(trainer.optimizers)} optimizers, which automatic optimization cannot order; set "
-                "self.automatic_optimization = False and step them yourself."
-            )
         if strategy.capabilities.joint_setup:
             trainer.model, trainer.optimizers = strategy.setup_module_and_optimizers(module, trainer.optimizers)
         else:
@@ -318,10 +318,12 @@ class Run:
 
     def _end(self) -> None:
         trainer = self.trainer
-        self._leave_devices()
         if self.fn is TrainerFn.FITTING:
             trainer.dispatch.emit("on_fit_end")
-        self._tear_down()
+        self.leave_devices()
+        trainer.dispatch.announce("teardown", self.owners())
+        while self.to_tear_down:
+            self.to_tear_down.pop(0)[1]()
         for logger in trainer.loggers if trainer.is_global_zero else []:
             logger.finalize("success")
         if trainer.profiler is not None:
@@ -331,47 +333,16 @@ class Run:
         trainer.manager.hook.lx_run_ended(run=self)
         trainer.resume.take(None)
 
-    def _leave_devices(self) -> None:
-        """Brings the module back to the CPU, unwrapped and with plain layers."""
+    def leave_devices(self) -> None:
+        """Brings the module back to the CPU, unwrapped and with plain layers, if it has left it."""
+        if not self._on_devices:
+            return
+        self._on_devices = False
         if self._layer_sync is not None:
             self._layer_sync.revert(self.module)
         self.trainer.model = self.module
         self.module.cpu()
         self.trainer.precision_plugin.teardown()
-
-    def _tear_down(self) -> None:
-        """Calls each `teardown` that is due, once, in the order of the setups."""
-        self.trainer.dispatch.announce("teardown", self._owners())
-        while self._to_tear_down:
-            self._to_tear_down.pop(0)()
-
-    def _fail(self, error: BaseException) -> None:
-        """Tells everybody, and lets them clean up; the error that ended the run stays the one that is raised."""
-        trainer = self.trainer
-        self.exception = error
-        trainer.state.status = TrainerStatus.INTERRUPTED
-        if not self._began:  # it was refused, and nobody has taken part in it
-            trainer.state.stage = None
-            return
-        trainer.log.site = "on_exception"  # where nothing can be logged any more
-        told: list[Callable[[], Any]] = [
-            lambda: trainer.dispatch.announce("on_exception", trainer.callbacks),
-            *(lambda callback=callback: callback.on_exception(trainer, self.module, error) for callback in trainer.callbacks),
-            *([lambda: self.datamodule.on_exception(error)] if self.datamodule is not None else []),
-            *(lambda logger=logger: logger.finalize("failed") for logger in (trainer.loggers if trainer.is_global_zero else [])),
-            *([lambda: trainer.dispatch.announce("teardown", self._owners())] if self._to_tear_down else []),
-            *self._to_tear_down,
-            lambda: trainer.manager.hook.lx_run_ended(run=self),
-        ]
-        for tell in told:
-            try:
-                tell()
-            except Exception as second:
-                rank_zero_warn(
-                    f"while the run was ended by {type(error).__name__}, something else failed: {type(second).__name__}: {second}"
-                )
-        trainer.state.stage, trainer.log.site = None, None
-        trainer.resume.take(None)
 
 
 def _has_own(owner: Any, hook: str) -> bool:

@@ -15,11 +15,10 @@ class Evaluations:
     nothing is logged twice.
     """
 
-    def __init__(self, optimization: Any, trainer: Any, optimizer: Any, hook: Callable[..., Any]) -> None:
+    def __init__(self, optimization: Any, trainer: Any, step: Callable[[int, int, Callable[[], Any]], Any]) -> None:
         self._optimization = optimization
         self._trainer = trainer
-        self._optimizer = optimizer
-        self._hook = hook
+        self._step = step
         self._batches: list[tuple[Any, int]] = []
         self._closing: tuple[Any, int] | None = None
         self._evaluated = False
@@ -39,7 +38,7 @@ class Evaluations:
         """Has the optimizer step; `closing` is the batch that closes the window, None where the epoch ended before there was one."""
         self._closing, self._evaluated = closing, False
         self._batches += [closing] if closing is not None else []
-        self._hook(self._trainer.current_epoch, self._batches[-1][1], self._optimizer, self._closure)
+        self._step(self._trainer.current_epoch, self._batches[-1][1], self._closure)
         self.clear()
 
     def _closure(self) -> Tensor:
@@ -52,7 +51,7 @@ class Evaluations:
             self._add_loss()
         self._evaluated = True
         if self._loss is None:
-            self._optimizer.optimizer.zero_grad(set_to_none=True)  # so that a step without gradients changes nothing
+            optimization.discard_gradients()  # so that the step changes nothing
             return torch.zeros((), device=self._trainer.strategy.root_device)
         mean: Tensor = self._loss * (optimization.divisor / optimization.contributed)
         return mean

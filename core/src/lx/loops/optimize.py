@@ -1,5 +1,6 @@
 """What happens to one training batch: forward, backward, and the optimizer step that closes an accumulation window."""
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -26,6 +27,9 @@ class AutomaticOptimization:
         on_before_optimizer_step, configure_gradient_clipping   (closing batch)
         the optimizer's own step
 
+    Several optimizers step together after one loss: what is said of the optimizer above happens for each of them in turn, and all steps
+    together count as one.
+
     The loss is divided by the number of batches that the window really holds, so that a short one at the end of an epoch
     has the gradient of its mean, too. Where that number was not known in time, or a batch was skipped, gradients are rescaled when the
     window closes.
@@ -47,8 +51,8 @@ class AutomaticOptimization:
         "_log",
         "_module",
         "_neutral_backward",
-        "_optimizer",
         "_optimizer_step",
+        "_optimizers",
         "_output",
         "_precision",
         "_precision_backward",
@@ -72,7 +76,7 @@ class AutomaticOptimization:
         self._log = trainer.log
         self._precision = precision
         self._progress = trainer.fit_loop.progress
-        self._optimizer = trainer.optimizers[0] if trainer.optimizers else None
+        self._optimizers: list[Any] = trainer.optimizers
         self._step = training_step(trainer)
         self._before_zero_grad = dispatch.on_before_zero_grad
         self._before_backward = dispatch.on_before_backward
@@ -114,34 +118,25 @@ class AutomaticOptimization:
         return None
 
     def _find_bare_step(self) -> Callable[[], Any]:
-        """The step without a closure: the optimizer's own, unless the precision has another."""
-        optimizer, precision = self._optimizer, self._precision
-        if optimizer is None:
-            return lambda: None
+        """The step without a closure: each optimizer's own, unless the precision has another."""
+        precision = self._precision
         neutral = type(precision).optimizer_step is Precision.optimizer_step
-        return optimizer.step if neutral else lambda: precision.optimizer_step(optimizer)
+        steps = [optimizer.step if neutral else functools.partial(precision.optimizer_step, optimizer) for optimizer in self._optimizers]
+        return steps[0] if len(steps) == 1 else lambda: [step() for step in steps]
 
     def _find_clear(self) -> Callable[[], Any]:
-        """How gradients are cleared: by the optimizer alone, where nobody listens or overrides."""
-        if self._optimizer is None:
-            return lambda: None
-        return self._optimizer.zero_grad if self._before_zero_grad is None and self._zero_grad is None else self._clear_gradients
+        """How gradients are cleared: by the optimizer alone, where it is the only one and nobody listens or overrides."""
+        alone = len(self._optimizers) == 1 and self._before_zero_grad is None and self._zero_grad is None
+        return self._optimizers[0].zero_grad if alone else self._clear_gradients
 
     def _find_evaluations(self) -> Evaluations | None:
-        """What runs the closure inside of the optimizer, where it must run there; None where it may run before.
-
-        The optimizers of torch call a closure first of all; only one that calls it again, like LBFGS, requires it in its signature.
-        Those of other packages get it always.
-        """
-        if self._optimizer is None:
+        """What runs the closure inside of the optimizer, where it must run there; None where it may run before."""
+        hook = self._optimizer_step
+        if not self._optimizers or (hook is None and not any(map(runs_closure_inside, self._optimizers))):
             return None
-        step = type(self._optimizer).step
-        parameter = inspect.signature(step).parameters.get("closure")
-        of_torch = step.__module__.startswith("torch.optim") and parameter is not None and parameter.default is None
-        if self._optimizer_step is None and of_torch:
-            return None
-        optimizer = LightningOptimizer(self._optimizer, self._step_with_closure, self._module)
-        return Evaluations(self, self._trainer, optimizer, self._optimizer_step or self._module.optimizer_step)
+        call = hook or self._module.optimizer_step
+        handed = [LightningOptimizer(optimizer, self._step_with_closure, self._module) for optimizer in self._optimizers]
+        return Evaluations(self, self._trainer, functools.partial(_step_each, call, handed))
 
     def begin_epoch(self) -> None:
         """Begins with an empty window: what an epoch that was stopped had gathered belongs to no step any more."""
@@ -209,7 +204,8 @@ class AutomaticOptimization:
     def _take_step(self) -> None:
         if self.contributed:
             if self._closes_with_care or self.contributed != self.divisor:
-                self._close_window(self._optimizer)
+                for optimizer in self._optimizers:
+                    self._close_window(optimizer)
             self._bare_step()
             self._progress.steps += 1
         self.held = self.contributed = 0
@@ -260,17 +256,21 @@ class AutomaticOptimization:
         self.contributed += 1
 
     def _clear_gradients(self) -> None:
-        if self._before_zero_grad is not None:
-            self._before_zero_grad(self._optimizer)
-        if self._zero_grad is not None:
-            self._zero_grad(self._trainer.current_epoch, self._batch_idx, self._optimizer)
-        else:
-            self._optimizer.zero_grad()  # type: ignore[union-attr]
+        for optimizer in self._optimizers:
+            if self._before_zero_grad is not None:
+                self._before_zero_grad(optimizer)
+            if self._zero_grad is not None:
+                self._zero_grad(self._trainer.current_epoch, self._batch_idx, optimizer)
+            else:
+                optimizer.zero_grad()
+
+    def discard_gradients(self) -> None:
+        """Leaves no gradient, so that a step changes nothing."""
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
 
     def _close_window(self, optimizer: Any) -> None:
         """What comes between backward and the step: exact scale, true gradients, hooks, clipping."""
-        if optimizer is None:
-            return
         if self.contributed != self.divisor and not self._accumulates_itself:
             rescale_gradients(optimizer, self.divisor / self.contributed)
         if self._unscale is not None:
@@ -314,6 +314,24 @@ class AutomaticOptimization:
             return {"loss": loss.detach()}
         rest = {name: map_tensors(Tensor.detach, value) for name, value in self._output.items() if name != "loss"}
         return {"loss": loss.detach(), **rest}
+
+
+def _step_each(call: Callable[..., Any], optimizers: list[Any], epoch: int, batch_idx: int, closure: Callable[[], Any]) -> None:
+    """Steps optimizers; of several, the first that asks for the closure has forward and backward run for all."""
+    once = functools.cache(closure) if len(optimizers) > 1 else closure
+    for optimizer in optimizers:
+        call(epoch, batch_idx, optimizer, once)
+
+
+def runs_closure_inside(optimizer: Any) -> bool:
+    """Whether an optimizer must be given the closure that runs forward and backward.
+
+    Those of torch call it first of all, so that it may as well run before; only one that calls it again, like LBFGS, requires it in its
+    signature. Those of other packages get it always.
+    """
+    step = type(optimizer).step
+    parameter = inspect.signature(step).parameters.get("closure")
+    return not (step.__module__.startswith("torch.optim") and parameter is not None and parameter.default is None)
 
 
 def note_unfit_loss(error: RuntimeError, loss: Tensor) -> None:
