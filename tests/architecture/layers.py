@@ -24,6 +24,7 @@ LAYERS = (
         "lx.rng",
         "lx.run_folder",
         "lx.signals",
+        "lx.spans",
         "lx.state",
         "lx.summary",
     },
@@ -42,7 +43,7 @@ LAYERS = (
         "lx.unfinished",
     },
     {"lx.loops"},
-    {"lx.run", "lx.run_view", "lx.trainer", "lx.verify"},
+    {"lx.ending", "lx.run", "lx.run_view", "lx.trainer", "lx.verify"},
     # What users import: names that are resolved on first use.
     {"lx", "lx.accelerators", "lx.callbacks", "lx.loggers", "lx.plugins", "lx.profilers", "lx.strategies"},
     {"lx.cli", "lx.testing"},

@@ -96,6 +96,7 @@ PREDICT = """
     C.on_predict_batch_end M.on_predict_batch_end
     C.on_predict_epoch_end M.on_predict_epoch_end
     C.on_predict_end M.on_predict_end
+    M.on_predict_model_train
     D.teardown(predict) C.teardown(predict) M.teardown(predict)
 """
 """One batch."""
@@ -309,7 +310,7 @@ def test_fit_makes_108_calls_in_this_order(bare_trainer: Callable[..., Trainer])
     assert calls_of(bare_trainer, gradient_clip_val=0.5, enable_checkpointing=True) == FIT.split()
 
 
-@pytest.mark.parametrize(("entry", "expected", "count"), [("validate", VALIDATE, 28), ("test", TEST, 28), ("predict", PREDICT, 27)])
+@pytest.mark.parametrize(("entry", "expected", "count"), [("validate", VALIDATE, 28), ("test", TEST, 28), ("predict", PREDICT, 28)])
 def test_an_evaluation_calls_in_this_order(
     entry: str, expected: str, count: int, bare_trainer: Callable[..., Trainer], capsys: pytest.CaptureFixture[str]
 ) -> None:

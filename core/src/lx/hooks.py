@@ -60,7 +60,7 @@ class ModelHooks:
         """Called when fit begins, after `configure_optimizers`."""
 
     def on_fit_end(self) -> None:
-        """Called when fit ends; the model is on the CPU."""
+        """Called when fit ends; the model is still on its device, and leaves it before `teardown`."""
 
     def on_train_start(self) -> None:
         """Called before the first epoch."""
@@ -157,6 +157,13 @@ class ModelHooks:
     def on_predict_model_eval(self) -> None:
         """Puts the model into eval mode for prediction."""
         self.eval()  # type: ignore[attr-defined]
+
+    def on_predict_model_train(self) -> None:
+        """Puts the model back into train mode; unless overridden, every submodule gets back the mode that it had."""
+        self.train()  # type: ignore[attr-defined]
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Called when the run is ended by an exception, `KeyboardInterrupt` included, after the callbacks' and the data module's."""
 
     def on_before_backward(self, loss: Tensor) -> None:
         """Called before `backward`, with the loss as it will be differentiated."""

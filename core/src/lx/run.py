@@ -305,7 +305,7 @@ class Run:
                     f"{len(asleep)} module(s) are in eval mode as fit begins, the first {asleep[0] or 'the whole model'!r}; they stay so.",
                     PossibleUserWarning,
                 )
-            with torch.enable_grad():
+            with torch.enable_grad(), trainer.log.clock:
                 return trainer.fit_loop.run()
         if self.fn is TrainerFn.PREDICTING:
             return Prediction(trainer, self.keep_predictions).run()

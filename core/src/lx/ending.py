@@ -1,0 +1,109 @@
+"""How a run ends that is cut off by an exception: who is told, what is cleaned up, and what stands on the screen."""
+
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lx.kernel.errors import SIGTERMException
+from lx.signals import cleaning_up, say
+from lx.state import TrainerFn, TrainerStatus
+
+
+def cut_off(run: Any, error: BaseException) -> None:
+    """Tells everybody, and lets them clean up; the error that ended the run stays the one that is raised.
+
+    on_exception (callbacks, data module, module)
+    module back on the CPU
+    teardown (data module, callbacks, module)
+    loggers finalized as failed, profiler closed
+    """
+    trainer = run.trainer
+    run.exception = error
+    trainer.state.status = TrainerStatus.INTERRUPTED
+    asked = isinstance(error, KeyboardInterrupt | SIGTERMException)
+    place = whereabouts(run) if asked else ""  # while it is known
+    if run.began:  # otherwise it was refused, and nobody has taken part in it
+        trainer.log.site = "on_exception"  # where nothing can be logged any more
+        with cleaning_up(trainer) as clean_up:
+            for name, tell in _told(run, error):
+                clean_up.doing = name
+                try:
+                    tell()
+                except Exception as second:
+                    _mention(error, name, second)
+        trainer.log.site = None
+        trainer.resume.take(None)
+    trainer.state.stage = None
+    if asked and trainer.is_global_zero:
+        say(f"lx: {'Ctrl-C' if isinstance(error, KeyboardInterrupt) else 'SIGTERM'} ended the run {place}.{_advice(run)}")
+
+
+def _told(run: Any, error: BaseException) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Each call that is due, with its name; lazily, since one may change what the next ones are."""
+    trainer, module, datamodule = run.trainer, run.module, run.datamodule
+    yield "on_exception", partial(trainer.dispatch.announce, "on_exception", [*trainer.callbacks, module])
+    for callback in trainer.callbacks:
+        yield f"{type(callback).__name__}.on_exception", partial(callback.on_exception, trainer, module, error)
+    if datamodule is not None:
+        yield f"{type(datamodule).__name__}.on_exception", partial(datamodule.on_exception, error)
+    yield f"{type(module).__name__}.on_exception", partial(module.on_exception, error)
+    yield "moving the model to the CPU", run.leave_devices
+    if run.to_tear_down:
+        yield "teardown", partial(trainer.dispatch.announce, "teardown", run.owners())
+    while run.to_tear_down:
+        owner, tear_down = run.to_tear_down.pop(0)
+        yield f"{type(owner).__name__}.teardown", tear_down
+    for logger in trainer.loggers if trainer.is_global_zero else []:
+        yield f"{type(logger).__name__}.finalize", partial(logger.finalize, "failed")
+    if trainer.profiler is not None:
+        yield f"{type(trainer.profiler).__name__}.teardown", partial(trainer.profiler.teardown, stage=run.fn.value)
+    yield "lx_run_ended", partial(trainer.manager.hook.lx_run_ended, run=run)
+
+
+def _mention(error: BaseException, name: str, second: Exception) -> None:
+    """Shows another error ahead of the one that ended the run, or, where warnings are errors, as a note of it."""
+    at = traceback.extract_tb(second.__traceback__)[-1]
+    text = (
+        f"while the run was ended by {type(error).__name__}, {name} failed, too: {type(second).__name__}: {second}"
+        f" ({at.filename}, line {at.lineno})"
+    )
+    try:
+        warnings.warn(text, stacklevel=2)
+    except UserWarning:
+        error.add_note(text)
+
+
+def whereabouts(run: Any) -> str:
+    """Where a run stands, to be read after "it ended"."""
+    trainer = run.trainer
+    if not run.began:
+        return f"before {run.fn} began"
+    if run.fn is not TrainerFn.FITTING:
+        return f"in {run.fn}"
+    doing = {"validate": " while validating", "sanity_check": " in the sanity check"}.get(trainer.state.stage or "", "")
+    return f"in epoch {trainer.current_epoch}, after {trainer.global_step} steps{doing}"
+
+
+def _advice(run: Any) -> str:
+    """How to go on from the newest checkpoint that is there."""
+    if run.fn is not TrainerFn.FITTING:
+        return ""
+    path = newest_checkpoint(run.trainer)
+    if path is None:
+        return " No checkpoint was written." if run.began else ""
+    return f" To go on: trainer.fit(..., ckpt_path={path!r})"
+
+
+def newest_checkpoint(trainer: Any) -> str | None:
+    """The newest file that the trainer's callbacks have written and kept, None if there is none."""
+    found: set[str] = set()
+    for callback in trainer.checkpoint_callbacks:
+        kept = (getattr(callback, "best_model_path", ""), getattr(callback, "last_model_path", ""))
+        found |= {path for path in (*kept, *getattr(callback, "best_k_models", {})) if path}
+        find_last = getattr(callback, "find_last", None)
+        found |= set(find_last(trainer)) if find_last is not None else set()
+    there = [path for path in found if Path(path).exists()]
+    return max(there, key=lambda path: Path(path).stat().st_mtime, default=None)
