@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import LBFGS, SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import StepLR
 
 from lx import Callback, Trainer
@@ -300,6 +300,29 @@ def test_states_of_other_optimizers_and_schedulers(
     assert isinstance(caught.value, ValueError)
     assert trainer.global_step in (0, 8)  # no batch was trained on
     assert os.listdir(tmp_path) == []
+
+
+class Plain(Optimizer):
+    """An optimizer of one's own, with no option but the learning rate."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {"lr": 0.1})
+
+    def step(self, closure: Any) -> None:  # type: ignore[override]
+        closure()
+        for parameter in self.param_groups[0]["params"]:
+            parameter.data -= self.param_groups[0]["lr"] * parameter.grad
+
+
+@pytest.mark.parametrize("kind", [LBFGS, Plain])
+def test_optimizers_with_few_options_go_on(bare_trainer: Callable[..., Trainer], tmp_path: Path, kind: Any) -> None:
+    """While torch loads a state it adds options to their defaults, which the state cannot have."""
+    model = configuring(lambda self: kind(self.parameters()))
+    first, second = bare_trainer(max_epochs=1), bare_trainer(max_epochs=2)
+    first.fit(model, TinyDataModule())
+    first.save_checkpoint(tmp_path / "first.ckpt")
+    second.fit(model, TinyDataModule(), ckpt_path=tmp_path / "first.ckpt")
+    assert second.global_step == 2 * first.global_step > 0
 
 
 def test_a_second_fit_that_is_refused_leaves_the_first_alone(bare_trainer: Callable[..., Trainer], tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ def restore_training(trainer: Any, checkpoint: dict[str, Any]) -> None:
             )
     for optimizer, state in zip(trainer.optimizers, states, strict=True):
         name = type(optimizer).__name__
+        options = tuple(getattr(optimizer, "defaults", ()))  # before torch adds some, to the defaults of one that has none of that name
         try:
             trainer.strategy.load_optimizer_state_dict(optimizer, trainer.lightning_module, state)
         except (ValueError, KeyError) as error:
@@ -138,7 +139,7 @@ def restore_training(trainer: Any, checkpoint: dict[str, Any]) -> None:
                 " alone, with load_from_checkpoint of the model."
             ) from error
         # Torch takes the groups of another class as they are, and fails at the first step for want of an option.
-        lacking = sorted({key for group in optimizer.param_groups for key in getattr(optimizer, "defaults", ()) if key not in group})
+        lacking = sorted({key for group in optimizer.param_groups for key in options if key not in group})
         if lacking:
             raise CheckpointMismatchError(
                 f"configure_optimizers made {name}, and the checkpoint holds the state of another optimizer: it lacks"
