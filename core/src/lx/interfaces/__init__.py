@@ -6,7 +6,7 @@ from lx.interfaces.checkpoint_io import CheckpointIO
 from lx.interfaces.environment import ClusterEnvironment
 from lx.interfaces.launcher import Launcher
 from lx.interfaces.layer_sync import LayerSync
-from lx.interfaces.logger import Logger
+from lx.interfaces.logger import Logger, Point
 from lx.interfaces.precision import Precision, PrecisionCapabilities
 from lx.interfaces.profiler import PassThroughProfiler, Profiler
 from lx.interfaces.progress_bar import ProgressBar
@@ -24,6 +24,7 @@ __all__ = [
     "LayerSync",
     "Logger",
     "PassThroughProfiler",
+    "Point",
     "Precision",
     "PrecisionCapabilities",
     "Profiler",

@@ -2,7 +2,27 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where in a run values stand, by each of the axes that they can be drawn over.
+
+    `step` is the one that `log_metrics` gets; `epoch` the index of the epoch, None where no trainer counts them; `samples` the samples
+    trained on so far, over all epochs and processes, None where they are not counted; `seconds` the time spent in fit so far, that of the
+    runs it was resumed from included; `walltime` the time of day, in seconds since 1970.
+
+    >>> Point(step=9, epoch=1, samples=320, seconds=4.5, walltime=0.0).samples
+    320
+    """
+
+    step: int
+    epoch: int | None
+    samples: int | None
+    seconds: float
+    walltime: float
 
 
 class Logger(ABC):
@@ -13,6 +33,9 @@ class Logger(ABC):
     """
 
     group_separator: str = "/"
+
+    point: Point | None = None
+    """While a trainer calls `log_metrics` and the `save` that follows: where the values stand, for axes other than the step; else None."""
 
     resumes: bool = False
     """Whether the run goes on from a checkpoint, so that values of before may be there already; the engine says so before it logs."""

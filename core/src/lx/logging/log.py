@@ -1,5 +1,6 @@
 """`self.log`: where values go, and the three dictionaries that a trainer shows of them."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lx.interfaces.logger import Logger
+from lx.interfaces.logger import Logger, Point
 from lx.interfaces.strategy import Strategy
 from lx.kernel.errors import MisconfigurationException
 from lx.logging.batch_size import batch_size_of
+from lx.logging.clock import FitClock, tell
 from lx.logging.meters import Meter, Settings, reduce_meters, reduction
 from lx.logging.published import Published, numbers
 from lx.logging.sites import placement
@@ -27,7 +29,11 @@ class RunLog:
     """
 
     def __init__(
-        self, strategy: Strategy, loggers: Callable[[], Sequence[Logger]], exact: torch.dtype, where: Callable[[], tuple[int, int]]
+        self,
+        strategy: Strategy,
+        loggers: Callable[[], Sequence[Logger]],
+        exact: torch.dtype,
+        where: Callable[[], tuple[int, int, int | None]],
     ) -> None:
         self.site: str | None = None
         self.batch: Any = None
@@ -43,6 +49,7 @@ class RunLog:
         self._exact = exact
         self._where = where
         self.published = Published()
+        self.clock = FitClock()
 
     # -- recording -------------------------------------------------------------------------------------------------------
 
@@ -290,7 +297,8 @@ class RunLog:
     def send(self, metrics: Mapping[str, Any], step: int | None = None, *, epoch: bool = True) -> None:
         """Sends values to every logger, on rank 0, with one synchronisation.
 
-        The axis is `step`, else a metric named `step`, else the number of batches that stepped, and then `epoch` is added.
+        The axis is `step`, else a metric named `step`, else the number of batches that stepped, and then `epoch` is added. Loggers that
+        draw over another axis find the values on all of them in their `point`.
         """
         if not metrics:
             return
@@ -299,15 +307,18 @@ class RunLog:
         if not loggers or not self._strategy.is_global_zero:
             return
         values = numbers(metrics)
+        log_step, current_epoch, samples = self._where()
         if step is None:
-            log_step, current_epoch = self._where()
             named = values.pop("step", None)
             step = log_step if named is None else int(named)
             if epoch and named is None:
                 values.setdefault("epoch", current_epoch)
+        point = Point(step, current_epoch, samples, self.clock.seconds, time.time())
         for logger in loggers:
+            tell(logger, point)
             logger.log_metrics(metrics=values, step=step)
             logger.save()
+            tell(logger, None)
 
 
 _NARROW = frozenset({torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
