@@ -3,6 +3,8 @@
 CONTENT = {
     "pytorch-lightning_version": "the release whose layout lx writes",
     "loops/fit_loop/state_dict/metrics": "what callbacks and schedulers looked at, so that they see it again",
+    "loops/fit_loop/state_dict/seconds": "how long fit has run, an axis of loggers",
+    "loops/fit_loop/state_dict/samples": "how many samples were seen, which may be the axis of a plot",
     "loops/fit_loop/state_dict/windows_before": "where in its epoch a scheduler with a frequency stands",
     "loops/fit_loop/state_dict/held": "how many batches wait for a step; their gradients are gathered again",
     "loops/fit_loop/state_dict/validating": "whether what comes after the batch was still to be done",

@@ -41,6 +41,8 @@ class RunView:
     num_training_batches = delegated("fit_loop.num_training_batches", "The training batches of an epoch, `inf` where unknown.")
     val_check_batch = delegated("fit_loop.val_check_batch", "Validation comes every so many batches, `inf` for never by count.")
     global_step = delegated("fit_loop.progress.steps", "The optimizer steps taken, over all epochs and optimizers.")
+    batches_seen = delegated("fit_loop.progress.batch.total_processed", "The batches trained on, over all epochs; of this process.")
+    samples_seen = delegated("fit_loop.samples.total", "The samples trained on, over all epochs and processes.")
     log_step = delegated("fit_loop.progress.windows", "The axis of the loggers: the accumulation windows closed so far.")
     is_last_batch = delegated("fit_loop.progress.batch.is_last_batch", "Whether the training batch that runs is the last of its epoch.")
     fast_dev_run = delegated("limits.fast_dev_run", "The batches of a development run, 0 if this is none.")

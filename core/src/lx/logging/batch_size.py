@@ -1,6 +1,6 @@
 """How many samples a batch holds, read off its first tensor."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -30,6 +30,18 @@ def batch_size_of(batch: Any) -> int:
         elif size != shared:
             return _any_size_of(batch)
     return _any_size_of(batch) if shared is None else shared
+
+
+def first_size(batch: Any) -> int:
+    """The size of the first dimension of the first tensor in a batch; the number of its items where it holds none.
+
+    >>> first_size(["a", "b"]), first_size(3)
+    (2, 1)
+    """
+    size = next((size for size in _sizes(batch) if size is not None), None)
+    if size is not None:
+        return size
+    return len(batch) if isinstance(batch, Sized) and not isinstance(batch, str | bytes) else 1
 
 
 def _any_size_of(batch: Any) -> int:

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 from lx.data.combined import CombinedLoader, as_combined, length_of, set_epochs
+from lx.data.samples import SamplesSeen
 from lx.kernel.errors import MisconfigurationException, SIGTERMException
 from lx.loops.evaluate import Evaluation
 from lx.loops.progress import FitProgress
@@ -34,6 +35,7 @@ class FitLoop:
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         self.progress = FitProgress()
+        self.samples = SamplesSeen(lambda: self.progress.batch.processed)
         self.max_epochs: int | None = trainer.limits.max_epochs
         self.min_epochs: int = 0
         self.max_steps: int = trainer.limits.max_steps
@@ -92,10 +94,12 @@ class FitLoop:
         if isinstance(self._loader, CombinedLoader):
             iterator = (batch for batch, _, _ in iterator)
         place, self._place = self._place, Resumption()
+        start, again = progress.batch.processed if place.within_epoch else 0, 0 if place.loaders_go_on else place.held
+        self.samples.begin(self._loader, processes=trainer.world_size, start=start, held=again)
         if place.within_epoch:
             if not place.loaders_go_on:
                 # What was trained on before is passed over, so that no batch is seen twice.
-                iterator = itertools.islice(iterator, progress.batch.ready - place.held, None)
+                iterator = itertools.islice(iterator, progress.batch.ready - again, None)
             restore_meters(trainer, place.meters)
         else:
             progress.epoch["ready"] += 1
@@ -104,6 +108,7 @@ class FitLoop:
             trainer.dispatch.emit("on_train_epoch_start")
             progress.epoch["started"] += 1
         if not (trainer.should_stop and self.may_stop()):  # a hook of the epoch's start may have asked to stop
+            iterator = iterator if trainer.barebones else self.samples.fetched(iterator)
             iterator = trainer.dispatch.fetched(iterator, "[_TrainingEpochLoop].train_dataloader_next")
             with trainer.dispatch.action("run_training_epoch"):
                 epoch.run(iterator, self.num_training_batches, length_of(self._loader) != math.inf, place)
@@ -113,6 +118,7 @@ class FitLoop:
                     " pass what can be iterated again, such as a DataLoader or a list."
                 )
         progress.epoch["processed"] += 1
+        self.samples.end()
         trainer.log.batch = trainer.log.batch_size = None
         trainer.log.settle()
         trainer.dispatch.emit("on_train_epoch_end")

@@ -49,6 +49,11 @@ class BatchProgress:
         """Batches fetched over all passes."""
         return self.before["ready"] + self.ready
 
+    @property
+    def total_processed(self) -> int:
+        """Batches that went through their step, over all passes."""
+        return self.before["processed"] + self.processed
+
     def state_dict(self) -> dict[str, Any]:
         """The counters as a checkpoint holds them."""
         current = {stage: getattr(self, stage) for stage in STAGES}
