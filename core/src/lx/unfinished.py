@@ -1,8 +1,9 @@
 """What a checkpoint holds of an epoch that goes on, beside the counters that Lightning keeps, too.
 
 It lies in `loops.fit_loop.state_dict`, in which Lightning has the states of loaders alone: those, what callbacks and schedulers look
-at, and, within an epoch, the sums behind its means and where its accumulation window stood. With it, a run that goes on comes to the
-same values as one that was never cut off; a file without it, of Lightning, loses them, as it does there.
+at, the samples seen, the seconds spent in fit, and, within an epoch, the sums behind its means and where its accumulation window stood.
+With it, a run that goes on comes to the same values as one that was never cut off; a file without it, of Lightning, loses them, as it
+does there.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ def dump(trainer: Any) -> dict[str, Any]:
         state["metrics"] = metrics
     if states := trainer.fit_loop.loader_states:
         state["combined_loader"] = states
+    state["seconds"] = trainer.log.clock.seconds
+    state["samples"] = trainer.samples_seen
     progress, epoch = trainer.fit_loop.progress, trainer.fit_loop.epoch_loop
     if epoch is not None and progress.epoch["ready"] > progress.epoch["processed"]:
         state["windows_before"] = progress.windows_before
@@ -38,6 +41,8 @@ def dump(trainer: Any) -> dict[str, Any]:
 
 def restore(trainer: Any, state: dict[str, Any]) -> dict[str, Any]:
     """Has callbacks and schedulers see again what they saw; returns the state, for the loop that goes on with the epoch."""
+    trainer.log.clock.restore(state.get("seconds", 0.0))
+    trainer.fit_loop.samples.restore(state.get("samples", 0))
     device = trainer.strategy.root_device
     trainer.log.published.callback.update({name: value.to(device) for name, value in state.get("metrics", {}).items()})
     return state
