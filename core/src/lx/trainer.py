@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -171,8 +170,7 @@ class Trainer(RunView):
         self.run: Run | None = None
         self.resume = ResumePath()
         exact = torch.float64 if self.accelerator.capabilities.float64 else torch.float32
-        samples_seen = attrgetter("samples_seen") if hasattr(type(self), "samples_seen") else lambda trainer: None
-        self.log = RunLog(self.strategy, lambda: self.loggers, exact, lambda: (self.log_step, self.current_epoch, samples_seen(self)))
+        self.log = RunLog(self.strategy, lambda: self.loggers, exact, lambda: (self.log_step, self.current_epoch, self.samples_seen))
         self.log.muted = "self.log does nothing in a barebones Trainer." if self.barebones else None
 
     # -- entry points ----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lx import LightningModule, Trainer
+from lx.kernel.errors import MisconfigurationException
 from lx_plugin_csv.logger import CSVLogger
 
 
@@ -93,3 +94,51 @@ def test_a_resumed_run_continues_its_file_without_a_warning(tmp_path):
     assert [row["epoch"] for row in rows(resumed.log_dir) if row["loss_epoch"]] == ["0", "1", "2"]
     with pytest.warns(UserWarning, match="exists and is not empty"):
         trainer(tmp_path, logger="csv(version=0)").fit(Net(), LOADER, LOADER)
+
+
+def test_columns_say_where_a_row_stands_on_the_axes_that_were_asked_for(tmp_path):
+    logger = CSVLogger(tmp_path, axes=("epoch", "samples", "seconds", "walltime"))
+    made, model = trainer(tmp_path, logger=logger), Net()
+    made.fit(model, LOADER, LOADER)
+    made.test(model, LOADER, verbose=False)
+    found = rows(made.log_dir)
+    # A test stands where training ended.
+    assert [(row["step"], row["epoch"], row["samples"]) for row in found if row["loss_step"]] == [
+        ("1", "0", "4"),
+        ("3", "0", "8"),
+        ("5", "1", "12"),
+        ("7", "1", "16"),
+    ]
+    assert [row["samples"] for row in found if row["val_loss"] or row["loss_epoch"] or row["test_loss"]] == ["8", "8", "16", "16", "16"]
+    seconds, times = ([float(row[axis]) for row in found] for axis in ("seconds", "walltime"))
+    assert seconds == sorted(seconds)
+    assert seconds[0] > 0
+    assert times == sorted(times)
+    assert found[-1]["test_loss"] != ""
+    assert logger.point is None
+
+
+def test_seconds_and_samples_go_on_where_a_run_was_left(tmp_path):
+    first = trainer(tmp_path, logger="csv(axes='seconds')", max_epochs=1)
+    first.fit(Net(), LOADER, LOADER)
+    first.save_checkpoint(tmp_path / "half.ckpt")
+    second = trainer(tmp_path, logger="csv(axes=['seconds', 'samples'])")
+    second.fit(Net(), LOADER, LOADER, ckpt_path=tmp_path / "half.ckpt")
+    assert float(rows(second.log_dir)[0]["seconds"]) > float(rows(first.log_dir)[-1]["seconds"])
+    assert [row["samples"] for row in rows(second.log_dir)] == ["12", "16", "16", "16"]
+
+
+def test_a_metric_of_the_name_of_an_axis_keeps_its_value_and_calls_of_ones_own_have_no_point(tmp_path):
+    class Says(Net):
+        def on_train_epoch_end(self):
+            self.log("samples", 7.0)
+            self.logger.log_metrics({"own": 1.0}, step=0)
+
+    made = trainer(tmp_path, logger=CSVLogger(tmp_path, axes=["samples"]), max_epochs=1)
+    made.fit(Says(), LOADER, LOADER)
+    assert [(row["own"], row["samples"]) for row in rows(made.log_dir)] == [("", "4"), ("", "8"), ("", "8"), ("1.0", ""), ("", "7.0")]
+
+
+def test_axes_that_there_are_not_are_refused():
+    with pytest.raises(MisconfigurationException, match="axes=\\['time'\\]: there is no axis 'time'; beside step there are"):
+        CSVLogger(axes=["time"])

@@ -1,9 +1,11 @@
 from pathlib import Path
 
+import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lx import LightningModule, Trainer
+from lx.kernel.errors import MisconfigurationException
 from lx_plugin_tensorboard.logger import TensorBoardLogger
 
 
@@ -53,3 +55,22 @@ def test_what_tensorboard_reads_after_a_fit(tmp_path):
     assert [event.step for event in accumulator.Histograms("weights")] == [0, 1, 2, 3]
     assert any(node.name.startswith("Net/Linear[layer]/") for node in accumulator.Graph().node)
     assert Path(made.log_dir, "hparams.yaml").read_text("utf-8") == "width: 3\n"
+
+
+@pytest.mark.parametrize(("axis", "expected"), [("epoch", [0, 0, 1, 1]), ("samples", [4, 8, 12, 16]), ("seconds", [0, 0, 0, 0])])
+def test_values_are_drawn_over_the_axis_that_was_chosen(tmp_path, monkeypatch, axis, expected):
+    monkeypatch.setattr("time.monotonic", lambda: 3.0)
+    made = trainer(tmp_path, logger=TensorBoardLogger(tmp_path, axis=axis))
+    made.fit_loop.max_epochs = 2
+    made.fit(Net(), LOADER)
+    made.logger.log_metrics({"own": 1.0}, step=5)
+    made.logger.finalize("success")
+    accumulator = EventAccumulator(made.log_dir)
+    accumulator.Reload()
+    assert [event.step for event in accumulator.Scalars("loss_step")] == expected
+    assert [event.step for event in accumulator.Scalars("own")] == [5]  # where it stands, only whoever logged it knows
+
+
+def test_an_axis_that_there_is_not_is_refused():
+    with pytest.raises(MisconfigurationException, match="axis='time': it must be one of step, epoch, samples, seconds"):
+        TensorBoardLogger(axis="time")

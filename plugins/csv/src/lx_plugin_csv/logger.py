@@ -3,7 +3,7 @@
 import os
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lx.experiment import rank_zero_experiment
@@ -15,6 +15,7 @@ from lx.run_folder import RunFolder
 from lx_plugin_csv.metrics_file import MetricsFile
 
 _NUMBERS = frozenset({float, int})
+_AXES = ("epoch", "samples", "seconds", "walltime")
 
 
 class CSVLogger(Logger):
@@ -26,8 +27,10 @@ class CSVLogger(Logger):
     ones follow them.
 
     `save_dir` is the working directory if None (the Trainer hands its `default_root_dir`); `name` None or "" drops the level; `version`
-    is a number, the name of a folder, or None for the next free number; `prefix` precedes the name of each metric, as `prefix-name`.
-    Raises `MisconfigurationException` for a remote `save_dir`, an impossible `version` or a number of steps below 1.
+    is a number, the name of a folder, or None for the next free number; `prefix` precedes the name of each metric, as `prefix-name`;
+    `axes` names columns beside `step` that say where a row stands: `epoch` (in every row), `samples` seen, `seconds` spent in fit,
+    `walltime` (see `lx.interfaces.Point`), where a trainer logs and no metric has that name. Raises `MisconfigurationException` for a
+    remote `save_dir`, an impossible `version`, a number of steps below 1 or an unknown axis.
 
     >>> CSVLogger("logs", name="digits", version=3).log_dir.replace(os.sep, "/")
     'logs/digits/version_3'
@@ -43,11 +46,16 @@ class CSVLogger(Logger):
         version: int | str | None = None,
         prefix: str = "",
         flush_logs_every_n_steps: int = 100,
+        axes: Sequence[str] = (),
     ) -> None:
         if not isinstance(flush_logs_every_n_steps, int) or flush_logs_every_n_steps < 1:
             raise MisconfigurationException(
                 f"flush_logs_every_n_steps={flush_logs_every_n_steps!r} must be a whole number from 1 on; 1 writes every row at once."
             )
+        self._axes = (axes,) if isinstance(axes, str) else tuple(axes)
+        unknown = [axis for axis in self._axes if axis not in _AXES]
+        if unknown:
+            raise MisconfigurationException(f"axes={axes!r}: there is no axis {unknown[0]!r}; beside step there are {', '.join(_AXES)}.")
         self._folder = RunFolder(save_dir, name, version)
         self._prefix = f"{prefix}-" if prefix else ""
         self._every = flush_logs_every_n_steps
@@ -105,6 +113,9 @@ class CSVLogger(Logger):
                 break
         step = int(metrics.get("step", self._next_step) if step is None else step)
         row["step"] = step
+        if self._axes and self.point is not None:
+            for axis in self._axes:
+                row.setdefault(axis, getattr(self.point, axis))
         file.rows.append(row)
         self._next_step = step + 1
         if self._next_step // self._every > self._flushed or len(file.rows) >= self._every:

@@ -9,10 +9,11 @@ from typing import Any
 from lx.experiment import rank_zero_experiment
 from lx.hparams_file import dump_yaml, flatten, plain
 from lx.interfaces.logger import Logger
-from lx.kernel.errors import ComponentArgumentError
+from lx.kernel.errors import ComponentArgumentError, MisconfigurationException
 from lx.rank_zero import rank_zero_only
 from lx.run_folder import RunFolder
 
+_AXES = ("step", "epoch", "samples", "seconds")
 _WRITER_ARGUMENTS = ("comment", "filename_suffix", "flush_secs", "max_queue", "purge_step")
 
 
@@ -25,9 +26,10 @@ class TensorBoardLogger(Logger):
     `save_dir` is the working directory if None (the Trainer hands its `default_root_dir`), and may hold `~` and environment variables;
     `name` None or "" drops the level; `version` is a number, the name of a folder, or None for the next free number. `log_graph=True`
     writes the graph of a model with an `example_input_array`; `default_hp_metric` gives hyperparameters without metrics an `hp_metric` of
-    -1, without which TensorBoard does not list them; `prefix` precedes each tag, as `prefix-tag`. `kwargs` go to the
-    `SummaryWriter`. Raises `ComponentArgumentError` for an argument that it does not take, `MisconfigurationException` for a remote
-    `save_dir` or an impossible `version`.
+    -1, without which TensorBoard does not list them; `prefix` precedes each tag, as `prefix-tag`; `axis` is what a trainer's values are
+    drawn over: `"step"`, `"epoch"`, `"samples"` seen or `"seconds"` spent in fit, whole ones (see `lx.interfaces.Point`). `kwargs` go to
+    the `SummaryWriter`. Raises `ComponentArgumentError` for an argument that it does not take, `MisconfigurationException` for a remote
+    `save_dir`, an impossible `version` or an unknown axis.
 
     >>> TensorBoardLogger("logs", name="digits", version=3).log_dir.replace(os.sep, "/")
     'logs/digits/version_3'
@@ -44,6 +46,7 @@ class TensorBoardLogger(Logger):
         default_hp_metric: bool = True,
         prefix: str = "",
         sub_dir: str | os.PathLike[str] | None = None,
+        axis: str = "step",
         **kwargs: Any,
     ) -> None:
         strange = sorted(set(kwargs) - set(_WRITER_ARGUMENTS))
@@ -52,6 +55,9 @@ class TensorBoardLogger(Logger):
                 f"the logger 'tensorboard' got an unexpected argument {strange[0]!r}. Beside its own it takes those of SummaryWriter: "
                 f"{', '.join(_WRITER_ARGUMENTS)}."
             )
+        if axis not in _AXES:
+            raise MisconfigurationException(f"axis={axis!r}: it must be one of {', '.join(_AXES)}.")
+        self._axis = axis
         self._folder = RunFolder(save_dir, name, version, sub_dir)
         self._prefix = f"{prefix}-" if prefix else ""
         self._log_graph = log_graph
@@ -119,6 +125,8 @@ class TensorBoardLogger(Logger):
 
         step = int(metrics.get("step", self._next_step) if step is None else step)
         self._next_step = step + 1
+        if self._axis != "step":
+            step = self._on_axis(step)
         values = []
         for name, value in metrics.items():
             if type(value) is not float and isinstance(value, Mapping):
@@ -189,10 +197,15 @@ class TensorBoardLogger(Logger):
                 writer.flush()
                 writer.close()
 
+    def _on_axis(self, step: int) -> int:
+        """Where values stand on the chosen axis; at their step where no trainer says where they stand on another."""
+        value = getattr(self.point, self._axis, None)
+        return step if value is None else int(value)
+
     def _add(self, summary: Any, step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]  # noqa: PLC0415 -- as in log_metrics
 
-        event = Event(wall_time=time.time(), step=step, summary=summary)
+        event = Event(wall_time=time.time() if self.point is None else self.point.walltime, step=step, summary=summary)
         if self._writer is not None or set(self._writer_arguments) - {"filename_suffix"}:
             self.experiment.file_writer.event_writer.add_event(event)
             return
