@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from lx.kernel.errors import MisconfigurationException
-from lx.limits import Limits, batch_limit, count, duration, epoch_bounds, num_batches, read_limits
+from lx.limits import Limits, batch_limit, count, epoch_bounds, num_batches, read_limits
+from lx.spans import duration
 
 BATCHES = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches")
 
@@ -55,19 +56,46 @@ def test_a_limit_is_a_number_or_a_fraction(name: str, given: float, read_as: flo
     assert (value, type(value)) == (read_as, type(read_as))
 
 
-@pytest.mark.parametrize("given", [1.5, -1, -0.5, math.nan, math.inf, -math.inf, True, False, "all", None, [1], 1j])
+@pytest.mark.parametrize("given", [1.5, -1, -0.5, math.nan, math.inf, -math.inf, True, False, None, [1], 1j])
 def test_what_is_no_limit_is_refused_with_its_name(given: Any) -> None:
     with pytest.raises(MisconfigurationException, match=r"limit_test_batches=.*it must be .* from 0\.0 to 1\.0"):
         batch_limit("limit_test_batches", given)
 
 
-def test_one_batch_is_told_from_all_batches(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"limit_val_batches": 1}, ["limit_val_batches=1 is one batch; write 1.0 for all."]),
+        ({"limit_val_batches": 1.0}, ["limit_val_batches=1.0 is all batches; write 1 for one."]),
+        ({"limit_test_batches": 2.0}, ["limit_test_batches=2.0 is read as 2 batches; as a float, it would be a share up to 1.0."]),
+        ({"overfit_batches": 1}, ["overfit_batches=1 is one batch; write 1.0 for all."]),
+        ({"overfit_batches": 1.0, "limit_train_batches": 1}, ["overfit_batches=1.0 is all batches; write 1 for one."]),
+        ({"overfit_batches": 2, "limit_test_batches": 1}, ["limit_test_batches=1 is one batch; write 1.0 for all."]),
+        ({"val_check_interval": 1}, ["val_check_interval=1 validates after each batch; write 1.0 for the end of an epoch."]),
+        ({"val_check_interval": 1.0}, ["val_check_interval=1.0 validates at the end of an epoch; write 1 for each batch."]),
+        ({"val_check_interval": 2.0}, ["val_check_interval=2.0 is read as 2 batches; as a float, it would be a share up to 1.0."]),
+        (
+            {"limit_train_batches": 1, "val_check_interval": 1.0},
+            [
+                "limit_train_batches=1 is one batch; write 1.0 for all.",
+                "val_check_interval=1.0 validates at the end of an epoch; write 1 for each batch.",
+            ],
+        ),
+        (
+            {"fast_dev_run": 1, "limit_train_batches": 1},
+            ["fast_dev_run: one epoch of 1 batch(es) in every stage; nothing is logged or saved."],
+        ),
+        ({}, []),
+        ({"limit_train_batches": 0.5, "limit_val_batches": 2, "val_check_interval": 0.5, "overfit_batches": 0}, []),
+        ({"limit_train_batches": "1ba", "limit_val_batches": "100%", "val_check_interval": "1ep"}, []),
+    ],
+)
+def test_a_number_that_could_be_meant_otherwise_is_explained_in_a_line(
+    given: dict[str, Any], said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO, logger="lx"):
-        read(limit_val_batches=1)
-        assert "limit_val_batches=1 is one batch; write 1.0 for all" in caplog.text
-        caplog.clear()
-        read(limit_val_batches=1.0)
-        assert caplog.text == ""
+        read(**given)
+    assert [record.message for record in caplog.records] == said
 
 
 @pytest.mark.parametrize(
@@ -124,7 +152,7 @@ def test_counts_have_a_least_value(name: str) -> None:
         read(**{name: LEAST[name] - 1})
 
 
-@pytest.mark.parametrize("given", [1.5, "3", True, [1]])
+@pytest.mark.parametrize("given", [1.5, True, [1]])
 @pytest.mark.parametrize("name", LEAST)
 def test_counts_are_integers(name: str, given: Any) -> None:
     with pytest.raises(MisconfigurationException, match=rf"{name}=.*: it must be an integer"):
@@ -134,6 +162,13 @@ def test_counts_are_integers(name: str, given: Any) -> None:
 @pytest.mark.parametrize("name", ["max_epochs", "min_epochs", "min_steps", "check_val_every_n_epoch"])
 def test_counts_that_may_be_none(name: str) -> None:
     assert getattr(read(**{name: None}), name) is None
+
+
+@pytest.mark.parametrize("given", ["3", "all", "", "3 apples"])
+@pytest.mark.parametrize("name", [*LEAST, *BATCHES])
+def test_text_for_a_number_has_a_unit(name: str, given: str) -> None:
+    with pytest.raises(TypeError, match=rf"{name}='{given}': .*; it takes a number without quotes.* or .*'\)\.$"):
+        read(**{name: given})
 
 
 def test_max_steps_has_no_none_and_says_how_to_have_no_bound() -> None:
@@ -166,6 +201,12 @@ def test_durations(given: Any, seconds: int) -> None:
     limits = read(max_time=given, val_check_interval=given)
     assert limits.max_time == timedelta(seconds=seconds)
     assert limits.val_check_seconds == seconds
+
+
+def test_durations_too_long_for_a_timedelta_are_no_durations() -> None:
+    for given in ("9999999999d", "9999999999:00:00:00", {"days": 10**12}, {"hours": math.nan}):
+        with pytest.raises(MisconfigurationException, match=r"max_time=.*(no number with a unit|DD:HH:MM:SS)"):
+            read(max_time=given)
 
 
 MALFORMED = ["1:2:3", "00:24:00:00", "00:00:60:00", "00:00:00:60", "", "an hour", {"hour": 1}, {"hours": "x"}, []]
@@ -204,6 +245,104 @@ def test_a_fraction_of_an_epoch_cannot_count_across_epochs() -> None:
     assert read(val_check_interval=3, check_val_every_n_epoch=None).val_check_interval == 3
     assert read(check_val_every_n_epoch=None).val_check_interval == 1.0  # the default is tolerated
     assert read(val_check_interval="00:00:01:00", check_val_every_n_epoch=None).val_check_seconds == 60
+
+
+# -- units ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "becomes"),
+    [
+        ({"max_epochs": "10ep"}, {"max_epochs": 10}),
+        ({"min_epochs": "2ep"}, {"min_epochs": 2}),
+        ({"max_steps": "500st"}, {"max_steps": 500}),
+        ({"max_steps": "500ba"}, {"max_steps": 500}),
+        ({"max_steps": "500ba", "accumulate_grad_batches": 4}, {"max_steps": 125}),
+        ({"max_steps": "500ba", "accumulate_grad_batches": "4ba"}, {"max_steps": 125, "accumulate_grad_batches": 4}),
+        ({"min_steps": "100ba", "accumulate_grad_batches": 2}, {"min_steps": 50}),
+        ({"max_time": "10ep"}, {"max_epochs": 10, "max_time": None}),
+        ({"max_time": "500st"}, {"max_steps": 500, "max_time": None, "max_epochs": None}),
+        ({"max_time": "500ba", "accumulate_grad_batches": 2}, {"max_steps": 250, "max_time": None}),
+        ({"max_time": "10ep", "max_epochs": 10}, {"max_epochs": 10, "max_time": None}),
+        ({"max_time": "10ep", "max_steps": 7}, {"max_epochs": 10, "max_steps": 7}),
+        ({"max_time": "1h30min", "max_epochs": 3}, {"max_time": timedelta(minutes=90), "max_epochs": 3}),
+        ({"limit_train_batches": "20ba", "limit_val_batches": "25%"}, {"limit_train_batches": 20, "limit_val_batches": 0.25}),
+        ({"limit_test_batches": "1ba", "limit_predict_batches": "100%"}, {"limit_test_batches": 1, "limit_predict_batches": 1.0}),
+        ({"overfit_batches": "10%"}, {"overfit_batches": 0.1, "limit_train_batches": 0.1, "limit_val_batches": 0.1}),
+        ({"fast_dev_run": "3ba"}, {"fast_dev_run": 3, "max_steps": 3, "limit_test_batches": 3}),
+        ({"fast_dev_run": "3ba", "max_time": "10ep", "max_steps": "8ba"}, {"max_steps": 3, "max_epochs": 1}),
+        ({"val_check_interval": "500ba"}, {"val_check_interval": 500}),
+        ({"val_check_interval": "0.5ep"}, {"val_check_interval": 0.5, "check_val_every_n_epoch": 1}),
+        ({"val_check_interval": "1ep"}, {"val_check_interval": 1.0, "check_val_every_n_epoch": 1}),
+        ({"val_check_interval": "1ep", "check_val_every_n_epoch": 3}, {"val_check_interval": 1.0, "check_val_every_n_epoch": 3}),
+        ({"val_check_interval": "2ep"}, {"val_check_interval": 1.0, "check_val_every_n_epoch": 2}),
+        ({"val_check_interval": "2ep", "check_val_every_n_epoch": "2ep"}, {"val_check_interval": 1.0, "check_val_every_n_epoch": 2}),
+        ({"val_check_interval": "25%"}, {"val_check_interval": 0.25}),
+        ({"val_check_interval": "30min"}, {"val_check_interval": timedelta(minutes=30)}),
+        ({"check_val_every_n_epoch": "3ep"}, {"check_val_every_n_epoch": 3}),
+        ({"num_sanity_val_steps": "4ba"}, {"num_sanity_val_steps": 4}),
+        ({"log_every_n_steps": "10st"}, {"log_every_n_steps": 10}),
+        ({"log_every_n_steps": "10ba", "accumulate_grad_batches": 5}, {"log_every_n_steps": 2}),
+        ({"reload_dataloaders_every_n_epochs": "2ep"}, {"reload_dataloaders_every_n_epochs": 2}),
+    ],
+)
+def test_text_with_a_unit_means_what_a_number_does(given: dict[str, Any], becomes: dict[str, Any]) -> None:
+    limits = read(**given)
+    for name, value in becomes.items():
+        got = getattr(limits, name)
+        assert (got, type(got)) == (value, type(value)), name
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"val_check_interval": "3st"},
+            "val_check_interval='3st': optimizer steps cannot be given here; it takes a number without quotes, batches ('3ba'), "
+            "epochs ('0.5ep', '2ep'), a share ('50%') or a time ('90min').",
+        ),
+        ({"max_time": "10ep", "max_epochs": 5}, "max_time='10ep' means max_epochs=10, and max_epochs=5 is given; give one."),
+        ({"max_time": "10st", "max_steps": "5st"}, "max_time='10st' means max_steps=10, and max_steps=5 is given; give one."),
+        ({"max_time": "50%"}, "max_time='50%': a share cannot be given here; it takes a time ('90min'), epochs ('10ep'), "),
+        (
+            {"max_steps": "10ep"},
+            "max_steps='10ep': epochs cannot be given here; it takes a number without quotes, optimizer steps ('10st') or",
+        ),
+        (
+            {"max_time": "7ba", "accumulate_grad_batches": 4},
+            "max_time='7ba': with accumulate_grad_batches=4, that is no whole number of optimizer steps; give '8ba' or '2st'.",
+        ),
+        (
+            {"max_steps": "8ba", "accumulate_grad_batches": lambda step: 2},
+            "max_steps='8ba': with a function as accumulate_grad_batches, batches are no fixed number of optimizer steps; give steps,",
+        ),
+        (
+            {"val_check_interval": "2ep", "check_val_every_n_epoch": 3},
+            "val_check_interval='2ep' means check_val_every_n_epoch=2, and check_val_every_n_epoch=3 is given; give one.",
+        ),
+        ({"val_check_interval": "2ep", "check_val_every_n_epoch": None}, "and check_val_every_n_epoch=None is given; give one."),
+        (
+            {"val_check_interval": "0.5ep", "check_val_every_n_epoch": None},
+            "'0.5ep' is a fraction of an epoch, and check_val_every_n_epoch=None",
+        ),
+        (
+            {"val_check_interval": "1.5ep"},
+            "val_check_interval='1.5ep': of more than one epoch, it takes whole ones; give '1ep', or batches.",
+        ),
+        ({"val_check_interval": "0ep"}, "val_check_interval='0ep': it must be 1 batch or more"),
+        ({"val_check_interval": "0%"}, "val_check_interval='0%': it must be 1 batch or more"),
+        ({"val_check_interval": "0ba"}, "val_check_interval='0ba': it must be 1 batch or more"),
+        ({"val_check_interval": "0s"}, "val_check_interval='0s': a duration must be longer than nothing."),
+        ({"limit_val_batches": "120%"}, "limit_val_batches='120%': a share is 100% at the most"),
+        ({"limit_val_batches": "1.5ba"}, "limit_val_batches='1.5ba': batches are counted as whole ones"),
+        ({"accumulate_grad_batches": "0ba"}, "accumulate_grad_batches='0ba': it must be 1 or more"),
+        ({"fast_dev_run": "3ep"}, "fast_dev_run='3ep': it must be True, False or a number of batches, 0 or more, such as 3 or '3ba'."),
+    ],
+)
+def test_a_unit_that_an_argument_cannot_take_is_answered_with_those_that_it_takes(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(MisconfigurationException) as caught:
+        read(**given)
+    assert said in str(caught.value)
 
 
 # -- what overrules ------------------------------------------------------------------------------------------------------------

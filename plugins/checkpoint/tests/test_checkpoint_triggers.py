@@ -54,6 +54,9 @@ class Ranks:
         ((None, {"minutes": 5}, 0), Triggers(0, 0, timedelta(minutes=5))),
         ((None, "00:00:05:00", None), Triggers(0, 0, timedelta(minutes=5))),
         ((None, timedelta(0), None), Triggers(0, 0, timedelta(0))),
+        (("100st", None, None), Triggers(100, 0, None)),
+        ((None, None, "2ep"), Triggers(0, 2, None)),
+        ((None, "30min", None), Triggers(0, 0, timedelta(minutes=30))),
     ],
 )
 def test_triggers_are_read(arguments, triggers):
@@ -68,6 +71,22 @@ def test_triggers_are_read(arguments, triggers):
 def test_triggers_that_exclude_each_other_or_make_no_sense_are_refused(arguments):
     with pytest.raises(MisconfigurationException, match=r"every_n_|train_time_interval"):
         read_triggers(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("100ba", None, None), "every_n_train_steps='100ba': batches cannot be given here; it takes a number without quotes or optimizer"),
+        (("100", None, None), "every_n_train_steps='100': 100 has no unit"),
+        ((None, None, "1h"), "every_n_epochs='1h': a time cannot be given here; it takes a number without quotes or epochs"),
+        ((None, "10ep", None), "train_time_interval='10ep': epochs cannot be given here; it takes a duration"),
+        ((None, 10, None), "train_time_interval=10: a duration is '90min'"),
+    ],
+)
+def test_a_trigger_in_another_unit_is_answered_with_what_it_takes(arguments, said):
+    with pytest.raises(MisconfigurationException) as caught:
+        read_triggers(*arguments)
+    assert str(caught.value).startswith(said)
 
 
 def test_one_process_looks_at_its_clock_and_asks_nobody():

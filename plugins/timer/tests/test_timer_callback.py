@@ -106,6 +106,7 @@ def test_a_stage_that_runs_has_no_end_yet(trainer, clock):
     [
         ((timedelta(seconds=60),), 6),
         (("00:00:00:55",), 6),
+        (("55s",), 6),
         (({"seconds": 60}, "epoch"), 8),
         (({"seconds": 80}, "epoch"), 8),
         ((timedelta(0),), 0),
@@ -230,6 +231,8 @@ def test_batches_and_epochs_are_listened_to_only_where_the_clock_is_looked_at(ar
         (("1:2",), "duration='1:2'"),
         ((5,), "duration=5"),
         (({"x": 3},), "duration="),
+        (("10ep",), "duration='10ep': epochs cannot be given here; it takes a duration: '90min'"),
+        (("10",), "duration='10': 10 has no unit"),
         ((timedelta(-1),), "must not be negative"),
         ((None, "batch"), "interval='batch'"),
     ],

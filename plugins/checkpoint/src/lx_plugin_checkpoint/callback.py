@@ -35,10 +35,11 @@ class ModelCheckpoint(Checkpoint):
         save_weights_only: Whether optimizers, schedulers and callbacks are left out, so that training cannot be resumed from it.
         mode: `"min"` or `"max"`: whether a lower or a higher value of `monitor` is better.
         auto_insert_metric_name: Whether a field becomes `name=value`; False for names with `/` in them.
-        every_n_train_steps: Save when the number of optimizer steps is a multiple of it. Where a validation run comes next and
-            `monitor` is set, or `monitor` has not been logged yet, the checkpoint is written when the validation run ends.
-        train_time_interval: Save after a batch when so much time has passed: a timedelta, `"DD:HH:MM:SS"`, or `{"minutes": 5}`.
-        every_n_epochs: Save when the number of epochs is a multiple of it; 0: never. 1 if none of the three is given.
+        every_n_train_steps: Save when the number of optimizer steps is a multiple of it; also as `"100st"`. Where a validation run
+            comes next and `monitor` is set, or `monitor` has not been logged yet, the checkpoint is written when that run ends.
+        train_time_interval: Save after a batch when so much time has passed: `"30min"`, a timedelta, `"DD:HH:MM:SS"`, or
+            `{"minutes": 5}`.
+        every_n_epochs: Save when the number of epochs is a multiple of it; also as `"2ep"`; 0: never. 1 if none of the three is given.
         save_on_train_epoch_end: True: save at the end of the training epoch; False: of a validation run; None: as said above.
         enable_version_counter: Whether a file that is not ours to replace makes the name end in `-v1`, `-v2`, ...
 
@@ -68,9 +69,9 @@ class ModelCheckpoint(Checkpoint):
         save_weights_only: bool = False,
         mode: str = "min",
         auto_insert_metric_name: bool = True,
-        every_n_train_steps: int | None = None,
+        every_n_train_steps: int | str | None = None,
         train_time_interval: timedelta | str | dict[str, float] | None = None,
-        every_n_epochs: int | None = None,
+        every_n_epochs: int | str | None = None,
         save_on_train_epoch_end: bool | None = None,
         enable_version_counter: bool = True,
     ) -> None:

@@ -8,8 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 from lx.kernel.errors import MisconfigurationException
-from lx.limits import count, duration
+from lx.limits import count
 from lx.rank_zero import rank_zero_warn
+from lx.spans import Unit, duration
 
 MOST_BATCHES_UNASKED = 100
 """So many batches may pass before the ranks agree on the time again; one small message in a hundred batches costs nothing."""
@@ -29,19 +30,17 @@ class Triggers:
         return self.every_n_train_steps > 0 or self.train_time_interval is not None
 
 
-def read_triggers(every_n_train_steps: int | None, train_time_interval: Any, every_n_epochs: int | None) -> Triggers:
+def read_triggers(every_n_train_steps: int | str | None, train_time_interval: Any, every_n_epochs: int | str | None) -> Triggers:
     """Checks the three arguments; with none of them given, every epoch is due. Raises `MisconfigurationException`.
 
-    >>> read_triggers(None, None, None).every_n_epochs, read_triggers(100, None, None).every_n_epochs
-    (1, 0)
+    >>> read_triggers(None, None, None).every_n_epochs, read_triggers("100st", None, None).every_n_train_steps
+    (1, 100)
     """
     if every_n_train_steps is None and train_time_interval is None and every_n_epochs is None:
         return Triggers(0, 1, None)
-    steps = count("every_n_train_steps", every_n_train_steps, optional=True) or 0
-    epochs = count("every_n_epochs", every_n_epochs, optional=True) or 0
+    steps = count("every_n_train_steps", every_n_train_steps, optional=True, unit=Unit.STEPS) or 0
+    epochs = count("every_n_epochs", every_n_epochs, optional=True, unit=Unit.EPOCHS) or 0
     interval = None if train_time_interval is None else duration("train_time_interval", train_time_interval)
-    if interval is not None and interval < timedelta(0):
-        raise MisconfigurationException(f"train_time_interval={train_time_interval!r}: it must not be negative.")
     if (steps > 0) + (epochs > 0) + (interval is not None) > 1:
         raise MisconfigurationException(
             f"every_n_train_steps={every_n_train_steps!r}, every_n_epochs={every_n_epochs!r} and "

@@ -7,8 +7,8 @@ from typing import Any
 
 from lx.interfaces import Callback
 from lx.kernel.errors import MisconfigurationException
-from lx.limits import duration as read_duration
 from lx.rank_zero import rank_zero_info
+from lx.spans import duration as read_duration
 from lx_plugin_timer.stopwatch import Stopwatch
 
 STAGES = ("train", "sanity_check", "validate", "test", "predict")
@@ -46,14 +46,15 @@ class Timer(Callback):
     step does not have to wait for all of them. `Trainer(max_time=...)` adds this callback if no other timer is there.
 
     Args:
-        duration: How long to train: `"DD:HH:MM:SS"`, a timedelta, or its keyword arguments, such as `{"hours": 12}`; None: no limit.
+        duration: How long to train: `"90min"`, `"1h30min"`, `"DD:HH:MM:SS"`, a timedelta, or its keyword arguments, such as
+            `{"hours": 12}`; None: no limit.
         interval: `"step"` to compare after each batch, `"epoch"` after each epoch.
         verbose: Whether the end is reported to the logger `lx`, at level INFO.
 
     Raises:
-        MisconfigurationException: for anything else.
+        MisconfigurationException: for anything else; epochs and steps are bounds of the Trainer.
 
-    >>> timer = Timer("00:01:30:00", interval="epoch")
+    >>> timer = Timer("90min", interval="epoch")
     >>> timer.time_remaining(), timer.time_elapsed(), timer.listens_to("on_train_batch_end")
     (5400.0, 0.0, False)
     """
