@@ -83,7 +83,7 @@ def whereabouts(run: Any) -> str:
         return f"before {run.fn} began"
     if run.fn is not TrainerFn.FITTING:
         return f"in {run.fn}"
-    doing = {"validate": " while validating", "sanity_check": " in the sanity check"}.get(trainer.state.stage or "", "")
+    doing = {"validate": ", while validating", "sanity_check": ", in the sanity check"}.get(trainer.state.stage or "", "")
     return f"in epoch {trainer.current_epoch}, after {trainer.global_step} steps{doing}"
 
 
@@ -91,19 +91,20 @@ def _advice(run: Any) -> str:
     """How to go on from the newest checkpoint that is there."""
     if run.fn is not TrainerFn.FITTING:
         return ""
-    path = newest_checkpoint(run.trainer)
+    path = newest_checkpoint(run)
     if path is None:
         return " No checkpoint was written." if run.began else ""
     return f" To go on: trainer.fit(..., ckpt_path={path!r})"
 
 
-def newest_checkpoint(trainer: Any) -> str | None:
-    """The newest file that the trainer's callbacks have written and kept, None if there is none."""
-    found: set[str] = set()
-    for callback in trainer.checkpoint_callbacks:
-        kept = (getattr(callback, "best_model_path", ""), getattr(callback, "last_model_path", ""))
-        found |= {path for path in (*kept, *getattr(callback, "best_k_models", {})) if path}
+def newest_checkpoint(run: Any) -> str | None:
+    """The newest file that the trainer's callbacks have written and kept, None if there is none; not one of an earlier program."""
+    kept: list[str] = []
+    for callback in run.trainer.checkpoint_callbacks:
+        kept += filter(None, (getattr(callback, name, "") for name in ("best_model_path", "last_model_path")))
+        kept += getattr(callback, "best_k_models", ())
         find_last = getattr(callback, "find_last", None)
-        found |= set(find_last(trainer)) if find_last is not None else set()
-    there = [path for path in found if Path(path).exists()]
-    return max(there, key=lambda path: Path(path).stat().st_mtime, default=None)
+        kept += [path for path in (find_last(run.trainer) if find_last else ()) if Path(path).stat().st_mtime >= run.since]
+    there = [path for path in kept if Path(path).exists()]
+    newest = max(there, key=lambda path: Path(path).stat().st_mtime, default=None)
+    return newest or (kept[-1] if kept else None)  # one that is not on this machine has no time to compare

@@ -1,6 +1,7 @@
 """One call of an entry point, from its arguments to its end: what happens, in which order, and what happens when it fails."""
 
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -16,7 +17,7 @@ from lx.dispatch import Dispatch, order_callbacks, overrides
 from lx.ending import cut_off
 from lx.hparams import drop_unpicklable
 from lx.interfaces.layer_sync import LayerSync
-from lx.kernel.errors import ComponentTypeError, MisconfigurationException
+from lx.kernel.errors import ComponentTypeError, MisconfigurationException, SIGTERMException
 from lx.limits import epoch_bounds
 from lx.loops.evaluate import Evaluation
 from lx.loops.predict import Prediction
@@ -72,6 +73,7 @@ class Run:
         self.keep_predictions = True
         self.exception: BaseException | None = None
         self.began = False
+        self.since = time.time() - 1  # file systems keep times more or less exactly
         self.to_tear_down: list[tuple[Any, Callable[[], Any]]] = []
         self._layer_sync: LayerSync | None = None
         self._on_devices = False
@@ -83,7 +85,7 @@ class Run:
         trainer.run = self
         try:
             verify(self.fn, self.module, self.source, trainer)  # before other processes are started
-            return trainer.fabric.launch(lambda fabric: self._on_every_rank())
+            result = trainer.fabric.launch(lambda fabric: self._on_every_rank())
         except BaseException as error:
             cut_off(self, error)
             if isinstance(error, KeyboardInterrupt) and not is_interactive():
@@ -91,6 +93,9 @@ class Run:
             raise
         finally:
             trainer.run = None if self.fn is not TrainerFn.FITTING else self
+        if trainer.received_sigterm:  # after the last batch: the run is whole, and the program ends all the same
+            raise SIGTERMException(143)
+        return result
 
     def _on_every_rank(self) -> Any:
         trainer = self.trainer
@@ -107,7 +112,7 @@ class Run:
             self._prepare(content)
             trainer.manager.hook.lx_run_started(run=self)
             result = self._loop()
-        self._end()
+            self._end()
         return result
 
     # -- before ----------------------------------------------------------------------------------------------------------

@@ -58,7 +58,8 @@ def cleaning_up(trainer: Any) -> Iterator[CleanUp]:
         nonlocal pressed
         pressed += 1
         if pressed == 1:
-            say(f"lx: the run is ending ({state.doing}); Ctrl-C once more ends the process at once, and leaves the rest undone.")
+            if trainer.is_global_zero:
+                say(f"lx: the run is ending ({state.doing}); Ctrl-C once more ends the process at once, and leaves the rest undone.")
             return
         if trainer.fabric.launcher is not None:
             trainer.fabric.launcher.kill(signal.SIGTERM)
