@@ -26,6 +26,7 @@ WORDS = {
     "cpu": "torch's type of a device",
     "cuda": "torch's type of a device",
     "early-stopping": "a role of callbacks",
+    "model_summary": "the module in which Lightning has what `lx.utilities.model_summary` offers",
     "torch": "the package",
 }
 """Strings in lx-core that are names of components, and mean something else there."""

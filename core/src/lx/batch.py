@@ -59,6 +59,51 @@ def move_to(data: Any, device: torch.device | str, non_blocking: bool = False) -
     return _rebuild(data, lambda item: move_to(item, device, non_blocking))
 
 
+def move_data_to_device(batch: Any, device: torch.device | str | int) -> Any:
+    """`move_to`, with copies to a GPU that overlap with work where the memory is pinned; a number is the index of a device.
+
+    >>> move_data_to_device({"x": torch.ones(2)}, "meta")
+    {'x': tensor(..., device='meta', size=(2,))}
+    """
+    device = torch.device(device)
+    return move_to(batch, device, non_blocking=device.type == "cuda")
+
+
+def apply_to_collection(
+    data: Any,
+    dtype: type[Any] | tuple[type[Any], ...],
+    function: Callable[..., Any],
+    *args: Any,
+    wrong_dtype: type[Any] | tuple[type[Any], ...] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """The same structure with `function(item, *args, **kwargs)` in place of everything that is a `dtype`, and no `wrong_dtype`.
+
+    Walked are mappings, lists, tuples, named tuples and dataclasses, unless they are a `dtype` themselves.
+
+    >>> apply_to_collection({"a": 1, "b": [2, "x"]}, int, lambda number, step: number + step, step=10)
+    {'a': 11, 'b': [12, 'x']}
+    """
+    if isinstance(data, dtype) and not (wrong_dtype is not None and isinstance(data, wrong_dtype)):
+        return function(data, *args, **kwargs)
+    return _rebuild(data, lambda item: apply_to_collection(item, dtype, function, *args, wrong_dtype=wrong_dtype, **kwargs))
+
+
+def convert_tensors_to_scalars(data: Any) -> Any:
+    """The same structure with a number for every tensor; each costs a wait for its device. Raises `ValueError` for one of several elements.
+
+    >>> convert_tensors_to_scalars({"loss": torch.tensor(0.5), "name": "a"})
+    {'loss': 0.5, 'name': 'a'}
+    """
+
+    def number(tensor: Tensor) -> int | float | bool:
+        if tensor.numel() != 1:
+            raise ValueError(f"a tensor of the shape {list(tensor.shape)} is no single number: {tensor}")
+        return tensor.item()
+
+    return apply_to_collection(data, Tensor, number)
+
+
 def _rebuild(data: Any, visit: Callable[[Any], Any]) -> Any:
     """A container with every item visited; the container itself if no item changed, or if it is none."""
     if isinstance(data, Mapping):

@@ -175,12 +175,23 @@ def _dataclass_fields(owner: Any) -> dict[str, Any]:
     return {field.name: getattr(owner, field.name) for field in dataclasses.fields(owner) if field.init}
 
 
+def is_picklable(obj: object) -> bool:
+    """Whether `pickle` can write an object; whatever its own code raises means that it cannot.
+
+    >>> is_picklable({"lr": 0.1}), is_picklable(lambda: None)
+    (True, False)
+    """
+    try:
+        pickle.dumps(obj)
+    except Exception:
+        return False
+    return True
+
+
 def drop_unpicklable(owner: HyperparametersMixin) -> None:
     """Removes hyperparameters that no checkpoint could hold, with a warning; called on every rank when a run starts."""
     for name, value in list(owner.hparams.items()):
-        try:
-            pickle.dumps(value)
-        except Exception:
+        if not is_picklable(value):
             rank_zero_warn(
                 f"the hyperparameter {name!r} of {type(owner).__name__} cannot be pickled, and is dropped;"
                 f" save_hyperparameters(ignore=[{name!r}])."

@@ -50,19 +50,50 @@ class PossibleUserWarning(UserWarning):
     """A warning about something that is probably, not certainly, a mistake."""
 
 
-def rank_zero_info(message: str) -> None:
-    """Logs on rank 0, at level INFO, to the logger `lx`."""
+class LightningDeprecationWarning(DeprecationWarning):
+    """A warning about what will be gone in a later version."""
+
+
+def disable_possible_user_warnings(module: str = "") -> None:
+    """Ignores every `PossibleUserWarning` from now on, or those of modules whose names a regular expression matches at their beginning.
+
+    The environment variable `POSSIBLE_USER_WARNINGS=off` (or 0), set before lx is imported, does it for all.
+    """
+    warnings.filterwarnings("ignore", module=module, category=PossibleUserWarning)
+
+
+if os.environ.get("POSSIBLE_USER_WARNINGS", "").lower() in ("0", "off"):
+    disable_possible_user_warnings()
+
+
+def rank_zero_info(message: object, *args: Any, **kwargs: Any) -> None:
+    """Logs on rank 0, at level INFO, to the logger `lx`; what follows the message is as in `logging.Logger.info`."""
     if rank_zero_only.rank == 0:
-        log.info(message)
+        log.info(message, *args, **{"stacklevel": 2, **kwargs})
 
 
-def rank_zero_debug(message: str) -> None:
-    """Logs on rank 0, at level DEBUG, to the logger `lx`."""
+def rank_zero_debug(message: object, *args: Any, **kwargs: Any) -> None:
+    """Logs on rank 0, at level DEBUG, to the logger `lx`; what follows the message is as in `logging.Logger.debug`."""
     if rank_zero_only.rank == 0:
-        log.debug(message)
+        log.debug(message, *args, **{"stacklevel": 2, **kwargs})
 
 
-def rank_zero_warn(message: str, category: type[Warning] = UserWarning, stacklevel: int = 3) -> None:
-    """Warns on rank 0."""
+def rank_zero_warn(message: str | Warning, category: type[Warning] = UserWarning, stacklevel: int = 3) -> None:
+    """Warns on rank 0; as the place stands the caller of the function that calls this, or one `stacklevel` frames away."""
     if rank_zero_only.rank == 0:
         warnings.warn(message, category=category, stacklevel=stacklevel)
+
+
+def rank_zero_deprecation(message: str | Warning, category: type[Warning] = LightningDeprecationWarning, stacklevel: int = 3) -> None:
+    """Warns on rank 0 that something will be gone; Python shows such warnings to the code that runs as `__main__`, and to tests."""
+    if rank_zero_only.rank == 0:
+        warnings.warn(message, category=category, stacklevel=stacklevel)
+
+
+def rank_prefixed_message(message: str, rank: int | None) -> str:
+    """A message that says which rank it is from, if it is from one.
+
+    >>> rank_prefixed_message("ready", 3), rank_prefixed_message("ready", None)
+    ('[rank: 3] ready', 'ready')
+    """
+    return message if rank is None else f"[rank: {rank}] {message}"

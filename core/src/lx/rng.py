@@ -1,5 +1,6 @@
 """Every source of randomness that training draws from: seeding them, and leaving them untouched."""
 
+import operator
 import os
 import random
 import sys
@@ -15,12 +16,15 @@ MAX_SEED = 2**32 - 1
 SEED_VARIABLE, WORKERS_VARIABLE = "PL_GLOBAL_SEED", "PL_SEED_WORKERS"
 
 
-def seed_everything(seed: int | None = None, workers: bool = False, verbose: bool = True) -> int:
+def seed_everything(seed: int | str | None = None, workers: bool = False, verbose: bool = True) -> int:
     """Seeds python, numpy and torch on all devices, and returns the seed.
 
-    Call it on every rank, before the model is made. Without a seed the one in the environment (`PL_GLOBAL_SEED`) is taken, or 0.
-    `workers` has the workers of every data loader seeded too, each differently and on each rank differently. Raises `ValueError`
-    for a seed outside of [0, 2**32 - 1].
+    Call it on every rank, before the model is made. Without a seed the one in the environment (`PL_GLOBAL_SEED`) is taken, or 0, with a
+    warning. `workers` has the workers of every data loader seeded too, each differently and on each rank differently. Both are written to
+    the environment, where processes that are started later find them. `verbose=False` logs nothing.
+
+    Raises `ValueError` for what is no integer from 0 to 2**32 - 1, wherever it comes from. `True` is refused, too: it asks for a random
+    seed elsewhere, and would be the seed 1.
 
     >>> seed_everything(42, verbose=False)
     42
@@ -28,20 +32,28 @@ def seed_everything(seed: int | None = None, workers: bool = False, verbose: boo
     if seed is None:
         given = os.environ.get(SEED_VARIABLE)
         if given is None:
-            seed = 0
             rank_zero_warn("seed_everything was given no seed, and the environment has none: the seed is 0.")
-        else:
-            try:
-                seed = int(given)
-            except ValueError:
-                raise ValueError(f"the environment variable {SEED_VARIABLE} must be an integer, not {given!r}.") from None
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"seed={seed!r}: a seed is an integer from 0 to {MAX_SEED}.")
+        chosen = 0 if given is None else _read_seed(given, f"the environment variable {SEED_VARIABLE} is {given!r}")
+    else:
+        chosen = _read_seed(seed, f"seed={seed!r}")
     if verbose:
-        rank_zero_info(f"Seed set to {seed}")
-    os.environ[SEED_VARIABLE] = str(seed)
+        rank_zero_info(f"Seed set to {chosen}")
+    os.environ[SEED_VARIABLE] = str(chosen)
     os.environ[WORKERS_VARIABLE] = str(int(workers))
-    _seed_process(seed)
+    _seed_process(chosen)
+    return chosen
+
+
+def _read_seed(given: Any, where: str) -> int:
+    """An integer, also one of NumPy or of a tensor, or the digits of one."""
+    try:
+        if isinstance(given, bool):
+            raise TypeError
+        seed = int(given) if isinstance(given, str) else operator.index(given)
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}: a seed is an integer from 0 to {MAX_SEED}.") from None
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"{where}, which is out of bounds: a seed is an integer from 0 to {MAX_SEED}.")
     return seed
 
 
@@ -64,14 +76,14 @@ def _seed_process(seed: int) -> None:
         numpy.random.seed(seed)
 
 
-def rng_states() -> dict[str, Any]:
+def rng_states(include_cuda: bool = True) -> dict[str, Any]:
     """The state of every generator of this process, in types that torch loads safely."""
     kind, numbers, gauss = random.getstate()
     states: dict[str, Any] = {"torch": torch.get_rng_state(), "python": [kind, list(numbers), gauss]}
     if "numpy" in sys.modules:
         name, keys, position, has_gauss, cached = sys.modules["numpy"].random.get_state()
         states["numpy"] = [name, torch.from_numpy(keys.astype("int64")), int(position), int(has_gauss), float(cached)]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if include_cuda and torch.cuda.is_available() and torch.cuda.is_initialized():
         states["cuda"] = torch.cuda.get_rng_state_all()
     return states
 
@@ -89,8 +101,8 @@ def set_rng_states(states: dict[str, Any]) -> None:
 
 
 @contextmanager
-def isolate_rng() -> Iterator[None]:
-    """Whatever is drawn inside leaves every generator as it was before.
+def isolate_rng(include_cuda: bool = True) -> Iterator[None]:
+    """Whatever is drawn inside leaves every generator as it was before; those of GPUs, too, unless `include_cuda` is False.
 
     >>> import torch
     >>> with isolate_rng():
@@ -98,7 +110,7 @@ def isolate_rng() -> Iterator[None]:
     >>> torch.equal(first, torch.rand(1))
     True
     """
-    states = rng_states()
+    states = rng_states(include_cuda)
     try:
         yield
     finally:
