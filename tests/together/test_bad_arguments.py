@@ -58,7 +58,7 @@ OUT_OF_RANGE = [
     ("gradient_clip_algorithm", "l2", MisconfigurationException, "it must be 'norm' or 'value'"),
     ("deterministic", "yes", MisconfigurationException, "it must be True, False, 'warn' or None"),
     ("reload_dataloaders_every_n_epochs", -1, MisconfigurationException, "it must be 0 or more"),
-    ("model_registry", "mine", MisconfigurationException, "no plugin for model registries exists yet; leave it out"),
+    ("model_registry", "mine", MisconfigurationException, "uploads them to no registry; leave it out, and copy trainer.checkpoint_callback"),
 ]
 
 NUMBER = "a number of batches (int) or a fraction (float from 0.0 to 1.0)"
@@ -101,6 +101,7 @@ OF_ANOTHER_TYPE = [
     ("barebones", "no", "it must be True or False."),
     ("sync_batchnorm", "no", "it must be True or False."),
     ("enable_autolog_hparams", "no", "it must be True or False."),
+    ("suggest_integrations", "no", "it must be True or False."),
     ("enable_checkpointing", "no", "it must be True, False or None. To choose which one, name it in callbacks."),
     ("enable_progress_bar", "tqdm", "it must be True, False or None. To choose which one, name it in callbacks."),
     ("enable_model_summary", "full", "it must be True, False or None. To choose which one, name it in callbacks."),

@@ -20,6 +20,7 @@ SWITCHES = (
     "barebones",
     "sync_batchnorm",
     "enable_autolog_hparams",
+    "suggest_integrations",
 )
 """The arguments of a Trainer that are on or off."""
 
@@ -48,6 +49,15 @@ def read_folder(default_root_dir: Any) -> str:
     return folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
 
 
+def refuse_registry(model_registry: Any) -> None:
+    """Raises `MisconfigurationException` for anything but None: checkpoints go to folders, and from there wherever a callback puts them."""
+    if model_registry is not None:
+        raise MisconfigurationException(
+            f"model_registry={model_registry!r}: lx writes checkpoints to folders, and uploads them to no registry; leave it out, and copy"
+            " trainer.checkpoint_callback.best_model_path to the registry when fit has ended, or in a callback's on_fit_end."
+        )
+
+
 def check_deterministic(deterministic: bool | str | None) -> None:
     """Raises `MisconfigurationException` for anything but True, False, `"warn"` and None."""
     if deterministic not in (None, False, True, "warn"):
@@ -64,6 +74,6 @@ def set_flags(deterministic: bool | str | None, benchmark: bool | None) -> None:
     elif deterministic is False:
         torch.use_deterministic_algorithms(False)
     if benchmark is not None:
-        torch.backends.cudnn.benchmark = benchmark
+        torch.backends.cudnn.benchmark = bool(benchmark)
         if benchmark and deterministic:
             rank_zero_warn("benchmark=True picks algorithms by time, which deterministic=True means to avoid.")

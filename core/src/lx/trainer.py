@@ -7,18 +7,17 @@ from typing import Any
 
 import torch
 
-from lx.arguments import passed_by_name
+from lx.arguments import or_from_environment, passed_by_name
 from lx.checkpoint import dump
 from lx.checkpoint_search import ResumePath
 from lx.clipping import agreed, read_clipping
 from lx.dispatch import Dispatch, order_callbacks, require_distinct_states
 from lx.fabric import Fabric
-from lx.flags import check_deterministic, check_switches, read_folder, set_flags
+from lx.flags import check_deterministic, check_switches, read_folder, refuse_registry, set_flags
 from lx.interfaces.callback import Callback
 from lx.interfaces.logger import Logger
 from lx.kernel import PluginManager, default_manager
-from lx.kernel.errors import MisconfigurationException
-from lx.limits import Limits, read_limits, refuse_with_barebones
+from lx.limits import Limits, read_accumulation, read_limits, refuse_with_barebones
 from lx.logging import RunLog
 from lx.loops.fit import FitLoop
 from lx.loops.progress import BatchProgress
@@ -56,6 +55,10 @@ class Trainer(RunView):
     1
     """
 
+    from_environment: dict[str, str]
+    """The arguments that came from environment variables, and which."""
+
+    @or_from_environment("LX_TRAINER_", "PL_TRAINER_")
     @passed_by_name
     def __init__(
         self,
@@ -67,25 +70,25 @@ class Trainer(RunView):
         precision: Any = None,
         logger: Any = None,
         callbacks: Any = None,
-        fast_dev_run: int | bool = False,
-        max_epochs: int | None = None,
-        min_epochs: int | None = None,
-        max_steps: int = -1,
-        min_steps: int | None = None,
-        max_time: str | timedelta | dict[str, int] | None = None,
-        limit_train_batches: int | float | None = None,
-        limit_val_batches: int | float | None = None,
-        limit_test_batches: int | float | None = None,
-        limit_predict_batches: int | float | None = None,
-        overfit_batches: int | float = 0.0,
-        val_check_interval: int | float | str | timedelta | dict[str, int] | None = None,
-        check_val_every_n_epoch: int | None = 1,
-        num_sanity_val_steps: int | None = None,
-        log_every_n_steps: int | None = None,
+        fast_dev_run: int | bool | str = False,
+        max_epochs: int | str | None = None,
+        min_epochs: int | str | None = None,
+        max_steps: int | str = -1,
+        min_steps: int | str | None = None,
+        max_time: str | timedelta | dict[str, float] | None = None,
+        limit_train_batches: int | float | str | None = None,
+        limit_val_batches: int | float | str | None = None,
+        limit_test_batches: int | float | str | None = None,
+        limit_predict_batches: int | float | str | None = None,
+        overfit_batches: int | float | str = 0.0,
+        val_check_interval: int | float | str | timedelta | dict[str, float] | None = None,
+        check_val_every_n_epoch: int | str | None = 1,
+        num_sanity_val_steps: int | str | None = None,
+        log_every_n_steps: int | str | None = None,
         enable_checkpointing: bool | None = None,
         enable_progress_bar: bool | None = None,
         enable_model_summary: bool | None = None,
-        accumulate_grad_batches: int | Callable[[int], int] = 1,
+        accumulate_grad_batches: int | str | Callable[[int], int] = 1,
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
         deterministic: bool | str | None = None,
@@ -97,25 +100,27 @@ class Trainer(RunView):
         barebones: bool = False,
         plugins: Any = None,
         sync_batchnorm: bool = False,
-        reload_dataloaders_every_n_epochs: int = 0,
+        reload_dataloaders_every_n_epochs: int | str = 0,
         default_root_dir: str | Path | None = None,
         enable_autolog_hparams: bool = True,
         model_registry: str | None = None,
+        micro_batch_size: int | str | None = None,
+        suggest_integrations: bool = True,
         manager: PluginManager | None = None,
     ) -> None:
         """Reads and checks every argument, then builds the parts; nothing is written to disk before a run begins.
 
         `accelerator`, `strategy`, `precision`, `logger`, `profiler`, `callbacks` and `plugins` take names of registered components,
-        component strings, mappings or instances. Limits take a number of batches (int) or a fraction (float).
-        `accumulate_grad_batches` may be a function from the number of optimizer steps taken to a number of batches. `manager` replaces
-        the process's plugin manager.
+        component strings, mappings or instances. Limits take a number of batches (int) or a fraction (float), and every quantity text
+        with a unit (`"20ba"`, `"25%"`, `"10ep"`, `"1h30min"`). `accumulate_grad_batches` may be a function from the number of optimizer
+        steps taken to a number of batches. `manager` replaces the process's plugin manager. What is not given is taken from
+        `LX_TRAINER_<ARGUMENT>` or `PL_TRAINER_<ARGUMENT>` in the environment, if there is one.
         """
         given = dict(locals())  # the arguments by name; each of them goes on to where it is read
         check_switches(given)
         if barebones:
             refuse_with_barebones(given)
-        if model_registry is not None:
-            raise MisconfigurationException(f"model_registry={model_registry!r}: no plugin for model registries exists yet; leave it out.")
+        refuse_registry(model_registry)
         self.limits: Limits = read_limits(given)
         self.gradient_clip_val, self.gradient_clip_algorithm = read_clipping(gradient_clip_val, gradient_clip_algorithm)
         check_deterministic(deterministic)
@@ -132,6 +137,8 @@ class Trainer(RunView):
             keeps_bar=developing,
         )
         self.resolution = resolve(request, self.manager.registry, self.manager.trace)
+        for name, variable in self.from_environment.items():
+            self.resolution.decisions.append((name, repr(given[name]), "environment", variable))
         self.inference_mode, self.use_distributed_sampler, self.detect_anomaly = inference_mode, use_distributed_sampler, detect_anomaly
         self.enable_autolog_hparams = enable_autolog_hparams
         self._assemble()
@@ -303,7 +310,7 @@ class Trainer(RunView):
 
     @accumulate_grad_batches.setter
     def accumulate_grad_batches(self, batches: Any) -> None:
-        self.limits.accumulate_grad_batches = batches
+        self.limits.accumulate_grad_batches = read_accumulation(batches)
 
     @property
     def logger(self) -> Logger | None:
