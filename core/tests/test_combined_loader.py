@@ -121,7 +121,14 @@ def test_a_batch_has_the_shape_of_the_collection(collection: Any, first: Any) ->
 
 def test_what_is_a_collection_of_loaders_and_what_is_one_loader() -> None:
     loader = DataLoader(range(2))
-    for collection in ([loader, loader], {"a": loader}, [[1, 2], [3, 4]][:0], Pair(loader, [loader]), [range(2)]):
+    for collection in (
+        [loader, loader],
+        {"a": loader},
+        [[1, 2], [3, 4]][:0],
+        Pair(loader, [loader]),
+        [range(2)],
+        [[torch.ones(1)], loader],
+    ):
         assert is_collection(collection)
     for one in (loader, range(2), [1, 2], ["a", "b"], [(1, torch.ones(1))], [{"x": torch.ones(1)}], torch.ones(2), Counts(1)):
         assert not is_collection(one)

@@ -162,7 +162,9 @@ def is_collection(value: Any) -> bool:
     >>> is_collection([range(3), range(2)]), is_collection([(1.0, 2.0), (3.0, 4.0)])
     (True, False)
     """
-    return isinstance(value, Mapping) or (_is_plain_sequence(value) and not _holds_data(value))
+    if isinstance(value, Mapping):
+        return True
+    return _is_plain_sequence(value) and (not _holds_data(value) or any(map(_is_loader, value)))
 
 
 def _is_plain_sequence(value: Any) -> bool:
@@ -174,7 +176,16 @@ def _holds_data(value: Any) -> bool:
     """Whether the first leaf of a nesting is a tensor, an array, a number or a text, none of which is a loader."""
     while isinstance(value, Mapping) or _is_plain_sequence(value):
         value = next(iter(value.values() if isinstance(value, Mapping) else value), None)
+    return _is_data(value)
+
+
+def _is_data(value: Any) -> bool:
     return isinstance(value, int | float | complex | str | bytes) or hasattr(value, "dtype")
+
+
+def _is_loader(value: Any) -> bool:
+    """Whether a value is a loader beyond doubt: it can be gone through, and is neither data nor a nesting that may hold some."""
+    return hasattr(value, "__iter__") and not (isinstance(value, Mapping) or _is_plain_sequence(value) or _is_data(value))
 
 
 def length_of(loader: Any) -> int | float:
