@@ -450,3 +450,57 @@ def test_a_fabric_has_no_profiler_no_callbacks_and_no_default_logger(manager: Pl
     resolution = resolved(manager, trainer=False)
     assert (resolution.profiler, resolution.loggers, resolution.callbacks) == (None, [], [])
     assert [choice.reason for choice in resolved(manager, trainer=False, logger="fake").loggers] == ["loggers='fake'"]
+
+
+# -- what is there beside what was asked for --------------------------------------------------------------------------------------
+
+
+class Better(FakeAccelerator):
+    available = True
+
+    @staticmethod
+    def is_available() -> bool:
+        return Better.available
+
+    @staticmethod
+    def auto_device_count() -> int:
+        return 4
+
+
+class Failing(FakeAccelerator):
+    @staticmethod
+    def is_available() -> bool:
+        raise OSError("no driver")
+
+
+def test_an_accelerator_that_auto_would_prefer_is_named_where_another_was_asked_for(
+    manager: PluginManager, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager.registry.accelerator.add("failing", Failing, roles={"auto": 99})
+    manager.registry.accelerator.add("better", Better, roles={"auto": 90})
+    manager.registry.accelerator.add("worse", type("Worse", (FakeAccelerator,), {}), roles={"auto": -90})
+    line = "not used: better, with 4 device(s); fake was asked for, and accelerator='auto' takes the best."
+    row = ("accelerator", "-", "-", "not used: better, with 4 device(s)")
+    with caplog.at_level("INFO", logger="lx"):
+        assert row in resolved(manager, accelerator="fake").decisions
+        assert [record.message for record in caplog.records] == [line]
+        assert row in resolved(manager, accelerator=FakeAccelerator()).decisions
+        caplog.clear()
+        assert row not in resolved(manager).decisions
+        assert row not in resolved(manager, accelerator="better").decisions
+        assert row not in resolved(manager, accelerator="fake", trainer=False).decisions
+        monkeypatch.setattr(Better, "available", False)
+        assert row not in resolved(manager, accelerator="fake").decisions
+        assert caplog.records == []
+
+
+def test_a_profiler_of_some_devices_is_refused_with_others(manager: PluginManager) -> None:
+    class OfXla(FakeProfiler):
+        device_types = frozenset({"xla"})
+
+    manager.registry.profiler.add("of_xla", OfXla)
+    for profiler in ("of_xla", OfXla()):
+        with pytest.raises(MisconfigurationException, match=r"profiler='\w+' measures xla only, and the accelerator is 'fake'; use"):
+            resolved(manager, profiler=profiler)
+    OfXla.device_types = frozenset({"xla", "cpu"})
+    assert resolved(manager, profiler="of_xla").profiler.cls is OfXla  # type: ignore[union-attr]

@@ -12,7 +12,7 @@ from lx.choose import Chooser
 from lx.kernel import ComponentSpec, Entry, Registry, normalise, parse
 from lx.kernel.errors import ComponentError, ComponentTypeError, MisconfigurationException, NotInstalledError
 from lx.kernel.known import COMPONENTS
-from lx.rank_zero import rank_zero_warn
+from lx.rank_zero import rank_zero_info, rank_zero_warn
 from lx.resolution import Choice, Request, Resolution
 
 
@@ -38,6 +38,7 @@ class _Resolver:
 
     def run(self) -> Resolution:
         accelerator = self._accelerator()
+        self._tell_of_better(accelerator)
         devices = self._devices(accelerator)
         strategy = self._strategy(len(devices))
         resolution = Resolution(
@@ -120,6 +121,20 @@ class _Resolver:
                 f"accelerator={wanted!r}: this machine has no such device that torch can use. {_available(self.registry)}"
             )
         return choice
+
+    def _tell_of_better(self, chosen: Choice) -> None:
+        """Says which accelerators are there that `"auto"` would prefer; no warning, since another one was asked for."""
+        better: list[str] = []
+        for entry in self.registry.accelerator.standing_for("auto") if self.request.trainer else ():
+            with suppress(Exception):  # a plugin that nobody named must not end a run that can do without it
+                cls = self.registry.accelerator.load(entry)
+                if cls is chosen.cls:
+                    for reason in better:
+                        self.chooser.decide("accelerator", "-", "-", reason)
+                        rank_zero_info(f"{reason}; {chosen.name} was asked for, and accelerator='auto' takes the best.")
+                    return
+                if cls.is_available():
+                    better.append(f"not used: {entry.name}, with {cls.auto_device_count()} device(s)")
 
     def _devices(self, accelerator: Choice) -> list[int]:
         wanted, nodes, cls = self.request.devices, self.request.num_nodes, accelerator.cls
@@ -298,6 +313,12 @@ def _check_combination(resolution: Resolution) -> None:
         raise ValueError(
             f"strategy={resolution.strategy.name!r} does not run on accelerator={resolution.accelerator.name!r}, only on"
             f" {', '.join(sorted(runs_on))}."
+        )
+    profiler = resolution.profiler
+    if profiler is not None and profiler.cls.device_types and device_type not in profiler.cls.device_types:
+        raise MisconfigurationException(
+            f"profiler={profiler.name!r} measures {', '.join(sorted(profiler.cls.device_types))} only, and the accelerator is"
+            f" {resolution.accelerator.name!r}; use the accelerator of such a device, or another profiler."
         )
     processes = len(resolution.devices) * resolution.request.num_nodes
     if processes > 1 and not resolution.strategy.cls.capabilities.distributed:

@@ -17,6 +17,9 @@ class Profiler(ABC):
 
     active: ClassVar[bool] = True
 
+    device_types: ClassVar[frozenset[str]] = frozenset()
+    """Torch's names of the devices that it can measure; empty: any. A Trainer refuses it with another accelerator."""
+
     def __init__(self, dirpath: str | Path | None = None, filename: str | None = None) -> None:
         self.dirpath = dirpath
         self.filename = filename
