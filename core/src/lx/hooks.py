@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lx.batch import move_to
+from lx.pieces import split_batch
 
 
 class DataHooks:
@@ -48,6 +49,13 @@ class DataHooks:
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Changes a batch after it moved to the device; called on every rank for every batch."""
         return batch
+
+    def split_batch(self, batch: Any, size: int) -> list[Any]:
+        """Cuts a training batch into pieces of at most `size` samples, for `Trainer(micro_batch_size=...)`; called on every rank.
+
+        By default every tensor is cut along its first dimension, and lists with an item for each sample likewise.
+        """
+        return split_batch(batch, size)
 
 
 class ModelHooks:

@@ -33,6 +33,7 @@ class Limits:
     log_every_n_steps: int
     accumulate_grad_batches: int | Callable[[int], int]
     reload_dataloaders_every_n_epochs: int
+    micro_batch_size: int | str | None
 
     def window_size(self, step: int) -> int:
         """The number of batches in the accumulation window that begins after `step` optimizer steps."""
@@ -130,6 +131,14 @@ def _read_counts(told: dict[str, Any], barebones: bool) -> None:
     told["log_every_n_steps"] = 0 if barebones else every
     reload = "reload_dataloaders_every_n_epochs"
     told[reload] = count(reload, told[reload])
+    if told["micro_batch_size"] != "auto":
+        told["micro_batch_size"] = _micro_batch_size(told["micro_batch_size"])
+
+
+def _micro_batch_size(value: Any) -> int | None:
+    if isinstance(value, str):
+        raise MisconfigurationException(f"micro_batch_size={value!r}: it must be 'auto', a number of samples (int) or None.")
+    return count("micro_batch_size", value, least=1, optional=True)  # type: ignore[no-any-return]
 
 
 def _say_how_it_was_read(told: Mapping[str, Any], given: Mapping[str, Any]) -> None:

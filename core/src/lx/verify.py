@@ -92,15 +92,32 @@ def verify(fn: TrainerFn, module: LightningModule, source: Source, trainer: Any)
             raise ArgumentTypeError(f"{type(module).__name__}.{step} has no parameter for the batch: def {step}(self, batch, batch_idx).")
     source.check_given()
     _CHECKS[fn](module, source)
+    if fn is TrainerFn.FITTING:
+        check_micro_batches(trainer)
     if fn is TrainerFn.FITTING and not module.automatic_optimization:
         for name, value, neutral in (
             ("gradient_clip_val", trainer.gradient_clip_val, None),
             ("accumulate_grad_batches", trainer.accumulate_grad_batches, 1),
+            ("micro_batch_size", trainer.limits.micro_batch_size, None),
         ):
             if value not in (neutral, 0):
                 raise MisconfigurationException(
                     f"Trainer({name}={value!r}) does nothing in manual optimization; leave it out, and do it in training_step."
                 )
+
+
+def check_micro_batches(trainer: Any) -> None:
+    """Raises `MisconfigurationException` where a batch cannot be run in pieces."""
+    size = trainer.limits.micro_batch_size
+    if size == "auto" and trainer.world_size > 1:
+        raise MisconfigurationException(
+            f"micro_batch_size='auto' on {trainer.world_size} processes: memory may run out on one of them, and the others would wait;"
+            " give a number of samples."
+        )
+    if size is not None and trainer.strategy.capabilities.handles_accumulation:
+        raise MisconfigurationException(
+            f"micro_batch_size={size!r}: {type(trainer.strategy).__name__} steps by itself, and would step for every piece; leave it out."
+        )
 
 
 def _fit(module: LightningModule, source: Source) -> None:

@@ -13,6 +13,7 @@ from lx.interfaces.precision import Precision
 from lx.interfaces.strategy import optimizer_parameters
 from lx.kernel.errors import MisconfigurationException
 from lx.loops.evaluations import Evaluations
+from lx.loops.micro import MicroBatches
 from lx.optimizers import LightningOptimizer
 from lx.wrappers import bind_step
 
@@ -53,7 +54,6 @@ class AutomaticOptimization:
         "_neutral_backward",
         "_optimizer_step",
         "_optimizers",
-        "_output",
         "_precision",
         "_precision_backward",
         "_progress",
@@ -64,9 +64,11 @@ class AutomaticOptimization:
         "_zero_grad",
         "contributed",
         "divisor",
+        "forward_backward",
         "held",
         "loss",
         "no_sync",
+        "output",
     )
 
     def __init__(self, trainer: Any) -> None:
@@ -103,7 +105,9 @@ class AutomaticOptimization:
         self.divisor = self._window_size = 1
         self.contributed = 0
         self.loss: Tensor | None = None
-        self._output: Any = None
+        self.output: Any = None
+        whole = trainer.limits.micro_batch_size is None
+        self.forward_backward: Callable[[Any, int], None] = self.evaluate if whole else MicroBatches(self, trainer).evaluate
 
     def _find_clip(self) -> Callable[[Any], Any] | None:
         """How gradients are clipped: by the module's own hook, by the trainer's value, or not at all."""
@@ -171,14 +175,19 @@ class AutomaticOptimization:
     def shortest(self) -> Callable[[Any, int, bool], None]:
         """What trains on a batch in an epoch whose windows hold one each: `run`, or, where nobody listens, what is left of it."""
         told = (self._before_zero_grad, self._zero_grad, self._before_backward, self._backward, self._after_backward, self._evaluations)
-        plain = self._neutral_backward and not self._closes_with_care and all(part is None for part in told)
+        plain = (
+            self._trainer.limits.micro_batch_size is None
+            and self._neutral_backward
+            and not self._closes_with_care
+            and all(part is None for part in told)
+        )
         return self._run_plain if plain else self.run
 
     def _run_plain(self, batch: Any, batch_idx: int, closes: bool) -> None:
         """`run`, with those of its calls that are not empty, in one function: in a small step, half of what lx adds to it."""
         log = self._log
         log.site = "training_step"
-        self._output = loss = self._step(batch, batch_idx)
+        self.output = loss = self._step(batch, batch_idx)
         log.site = None
         if type(loss) is not Tensor:
             loss = self._unpack(loss)
@@ -224,11 +233,11 @@ class AutomaticOptimization:
 
         return self._precision.optimizer_step(optimizer, whole, **kwargs)
 
-    def forward_backward(self, batch: Any, batch_idx: int) -> None:
+    def evaluate(self, batch: Any, batch_idx: int) -> None:
         """Runs the step on a batch, and backward from its loss; the gradients of an earlier window are cleared in between."""
         log = self._log
         outer, log.site = log.site, "training_step"
-        self._output = output = self._step(batch, batch_idx)
+        self.output = output = self._step(batch, batch_idx)
         log.site = outer
         loss = output if type(output) is Tensor else self._unpack(output)
         if loss is None:
@@ -308,11 +317,11 @@ class AutomaticOptimization:
         loss = self.loss
         if loss is None:
             return {}
-        if type(self._output) is Tensor:
+        if type(self.output) is Tensor:
             return {"loss": loss.data}  # backward is over, so it is as good as detach(), at half the price
-        if not isinstance(self._output, Mapping):
+        if not isinstance(self.output, Mapping):
             return {"loss": loss.detach()}
-        rest = {name: map_tensors(Tensor.detach, value) for name, value in self._output.items() if name != "loss"}
+        rest = {name: map_tensors(Tensor.detach, value) for name, value in self.output.items() if name != "loss"}
         return {"loss": loss.detach(), **rest}
 
 
