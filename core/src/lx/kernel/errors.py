@@ -87,5 +87,9 @@ class CheckpointMismatchError(CheckpointError, RuntimeError, ValueError):
     """The checkpoint is whole, and does not fit the model or its optimizers."""
 
 
+class StopRun(LxError):
+    """Raised by a callback or a hook, on all ranks, to end the run there: teardown follows, and nothing is raised or logged any more."""
+
+
 class SIGTERMException(SystemExit):  # the name that users of Lightning catch
     """Ends a run at the next batch boundary after SIGTERM."""
