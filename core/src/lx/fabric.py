@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import ReferenceType, ref
 
 import torch
 from torch import nn
@@ -15,7 +16,8 @@ from torch.utils.data import DataLoader
 from lx.batch import as_tensors, map_tensors, move_to
 from lx.data.samplers import distribute
 from lx.delegate import delegated
-from lx.fabric_state import restored, scalar, states_of
+from lx.fabric_state import call_each, restored, scalar, states_of
+from lx.fabric_trainer import attach
 from lx.interfaces.accelerator import Accelerator
 from lx.interfaces.precision import Precision
 from lx.interfaces.strategy import Strategy
@@ -25,7 +27,7 @@ from lx.rank_zero import rank_zero_only, rank_zero_warn
 from lx.resolution import Request, Resolution
 from lx.resolve import resolve
 from lx.rng import SEED_VARIABLE, WORKERS_VARIABLE, seed_everything, worker_init_function
-from lx.wrappers import FabricDataLoader, FabricModule, FabricOptimizer, is_wrapped, unwrap
+from lx.wrappers import BackwardGuard, FabricDataLoader, FabricModule, FabricOptimizer, is_wrapped, require_original, unwrap
 
 __all__ = ["Fabric", "is_wrapped"]
 
@@ -92,6 +94,8 @@ class Fabric:
             num_nodes=resolution.request.num_nodes,
         )
         self.strategy = strategy
+        self._guard = BackwardGuard(self.precision)
+        self._optimizers: list[ReferenceType[FabricOptimizer]] = []
         self.launcher = None
         if resolution.launcher is not None and environment is not None and not environment.creates_processes_externally:
             self.launcher = resolution.launcher.make(
@@ -158,11 +162,12 @@ class Fabric:
     def setup(self, module: nn.Module, *optimizers: Optimizer, move_to_device: bool = True) -> Any:
         """The module alone, or a tuple of it and its optimizers, ready to be trained under the strategy and the precision.
 
-        Raises `ValueError` for what was set up already, before anything is moved.
+        A LightningModule logs, prints and runs backward through this Fabric from then on, and `call` reaches its hooks, too. Raises
+        `ValueError` for what was set up already, before anything is moved.
         """
         self.setup_environment()
         for given in (module, *optimizers):
-            _require_original(given)
+            require_original(given)
         if not optimizers:
             ready: Any = self._wrap(module, self.strategy.setup_module(self._moved(module, move_to_device)))
         elif self.strategy.capabilities.joint_setup:
@@ -171,6 +176,7 @@ class Fabric:
         else:
             wrapped = self.strategy.setup_module(self._moved(module, move_to_device))
             ready = (self._wrap(module, wrapped), *_listed(self.setup_optimizers(*optimizers)))
+        attach(self, module)
         self.call("on_after_setup", fabric=self, module=ready[0] if optimizers else ready)
         return ready
 
@@ -190,7 +196,7 @@ class Fabric:
         if self.strategy.capabilities.joint_setup:
             raise RuntimeError("this strategy sets up a module and its optimizers together: fabric.setup(module, *optimizers).")
         for optimizer in optimizers:
-            _require_original(optimizer)
+            require_original(optimizer)
             if any(parameter.is_meta for group in optimizer.param_groups for parameter in group["params"]):
                 raise RuntimeError(
                     f"this {type(optimizer).__name__} holds parameters on the meta device, which it would lose sight of; set up the module"
@@ -208,7 +214,7 @@ class Fabric:
         return ready[0] if len(ready) == 1 else ready
 
     def _setup_dataloader(self, loader: Any, use_distributed_sampler: bool, move_to_device: bool) -> FabricDataLoader:
-        _require_original(loader)
+        require_original(loader)
         if not isinstance(loader, DataLoader):
             raise TypeError(f"setup_dataloaders takes torch's DataLoader, not {type(loader).__name__}.")
         if use_distributed_sampler and self.strategy.capabilities.distributed:
@@ -227,16 +233,24 @@ class Fabric:
         return module
 
     def _wrap(self, module: nn.Module, wrapped: nn.Module) -> FabricModule:
-        return FabricModule(module, wrapped, self.strategy, self.precision)
+        return FabricModule(module, wrapped, self.strategy, self.precision, self._guard)
 
     def _wrap_optimizer(self, optimizer: Optimizer) -> FabricOptimizer:
-        return FabricOptimizer(optimizer, self.strategy, self.precision, self.call)
+        ready = FabricOptimizer(optimizer, self.strategy, self.precision, self.call)
+        self._optimizers.append(ref(ready))
+        return ready
+
+    @property
+    def optimizers(self) -> list[FabricOptimizer]:
+        """The optimizers that were set up and are still held by somebody."""
+        return [optimizer for reference in self._optimizers if (optimizer := reference()) is not None]
 
     # -- a step ----------------------------------------------------------------------------------------------------------
 
     def backward(self, tensor: torch.Tensor, *args: Any, model: FabricModule | None = None, **kwargs: Any) -> None:
-        """Instead of `tensor.backward()`: scales where the precision does."""
-        self.precision.backward(tensor, *args, **kwargs)
+        """Instead of `tensor.backward()`, which is refused where the precision scales."""
+        with self._guard:
+            self.precision.backward(tensor, *args, **kwargs)
 
     def clip_gradients(
         self,
@@ -367,16 +381,7 @@ class Fabric:
 
     def call(self, hook_name: str, *args: Any, **kwargs: Any) -> None:
         """Calls a method on every callback that has it, with those keyword arguments that it takes."""
-        for callback in self.callbacks:
-            method = getattr(callback, hook_name, None)
-            if method is None:
-                continue
-            if not callable(method):
-                rank_zero_warn(f"{type(callback).__name__}.{hook_name} is no function, and is skipped.")
-                continue
-            parameters = inspect.signature(method).parameters
-            takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-            method(*args, **(kwargs if takes_all else {name: value for name, value in kwargs.items() if name in parameters}))
+        call_each(tuple(self.callbacks), hook_name, args, kwargs)
 
     def log(self, name: str, value: Any, step: int | None = None) -> None:
         """Sends one value to all loggers, on rank 0."""
@@ -388,11 +393,6 @@ class Fabric:
         if self.is_global_zero:
             for logger in self.loggers:
                 logger.log_metrics(metrics=values, step=step)
-
-
-def _require_original(obj: Any) -> None:
-    if is_wrapped(obj):
-        raise ValueError(f"this {type(obj).__name__} was set up already; pass the original.")
 
 
 def _listed(value: Any) -> tuple[Any, ...]:

@@ -1,12 +1,14 @@
-"""What Fabric saves, loads and logs, value by value."""
+"""What Fabric saves, loads, logs and calls, one by one."""
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from lx.interfaces.strategy import Strategy
+from lx.rank_zero import rank_zero_warn
 from lx.wrappers import unwrap
 
 
@@ -68,3 +70,17 @@ def check_filter(state: Mapping[str, Any], filters: Mapping[str, Any] | None) ->
     if strange:
         raise ValueError(f"filter names {strange}, which the state does not hold; it holds {list(state)}.")
     return filters
+
+
+def call_each(callbacks: Iterable[Any], hook_name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Calls a method on every object that has it, with those keyword arguments that it takes; warns of an attribute that is none."""
+    for callback in callbacks:
+        method = getattr(callback, hook_name, None)
+        if method is None:
+            continue
+        if not callable(method):
+            rank_zero_warn(f"{type(callback).__name__}.{hook_name} is no function, and is skipped.")
+            continue
+        parameters = inspect.signature(method).parameters
+        takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        method(*args, **(kwargs if takes_all else {name: value for name, value in kwargs.items() if name in parameters}))

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lx.export import Exportable
+from lx.fabric_trainer import FabricLog, FabricTrainer
 from lx.hooks import DataHooks, ModelHooks
 from lx.hparams import HyperparametersMixin
 from lx.kernel.errors import MisconfigurationException
@@ -20,7 +22,7 @@ __all__ = ["LightningModule"]
 _RUN_STATE = ("_trainer", "_fabric", "_log")
 
 
-class LightningModule(ModelHooks, DataHooks, HyperparametersMixin, LoadableFromCheckpoint, nn.Module):
+class LightningModule(ModelHooks, DataHooks, HyperparametersMixin, LoadableFromCheckpoint, Exportable, nn.Module):
     """A model that knows how it is trained.
 
     Override `training_step` and `configure_optimizers`, and whatever else is wanted; a hook that is not overridden costs nothing.
@@ -99,12 +101,17 @@ class LightningModule(ModelHooks, DataHooks, HyperparametersMixin, LoadableFromC
 
     @property
     def fabric(self) -> Any:
-        """The Fabric that this module was set up with, None without one."""
+        """The Fabric that this module was set up with, None without one. Under it, `self.log`, `manual_backward`, `optimizers`,
+        `clip_gradients`, `print` and `logger` are the Fabric's."""
         return self._fabric
 
     @fabric.setter
     def fabric(self, fabric: Any) -> None:
-        self._fabric = fabric
+        for part in self.modules():
+            if isinstance(part, LightningModule):
+                part._fabric = fabric
+                part._trainer = None if fabric is None else FabricTrainer(fabric, part)
+                part._log = None if fabric is None else FabricLog(fabric)
 
     @property
     def current_epoch(self) -> int:
@@ -143,6 +150,11 @@ class LightningModule(ModelHooks, DataHooks, HyperparametersMixin, LoadableFromC
             return self._trainer.strategy.root_device  # type: ignore[no-any-return]
         first = next(self.parameters(), None)
         return first.device if first is not None else torch.device("cpu")
+
+    @property
+    def device_mesh(self) -> Any:
+        """The mesh over which a strategy shards this module, None where there is none."""
+        return None if self._trainer is None else getattr(self._trainer.strategy, "device_mesh", None)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -220,6 +232,9 @@ class LightningModule(ModelHooks, DataHooks, HyperparametersMixin, LoadableFromC
 
         Called as `log` is. Raises as `log` does, and `TypeError` for an option that it does not know.
         """
+        if type(self._log) is FabricLog:
+            self._log.log_dict(dict(items_of(dictionary)), **options)
+            return
         for name, value in dictionary.items() if type(dictionary) is dict else items_of(dictionary):
             self.log(name, value, **options)
 
@@ -273,8 +288,8 @@ class LightningModule(ModelHooks, DataHooks, HyperparametersMixin, LoadableFromC
         return found[0] if len(found) == 1 else found or None
 
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Backward, in manual optimization; raises `MisconfigurationException` in automatic optimization."""
-        if self.automatic_optimization:
+        """Backward, in manual optimization or under Fabric; raises `MisconfigurationException` in automatic optimization."""
+        if self.automatic_optimization and not isinstance(self._trainer, FabricTrainer):
             raise MisconfigurationException(
                 "manual_backward is for manual optimization: set self.automatic_optimization = False in __init__."
             )

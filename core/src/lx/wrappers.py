@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from lx.batch import move_to
+from lx.batch import map_tensors, move_to
 from lx.data.samplers import set_epoch
 from lx.interfaces.precision import Precision
 from lx.interfaces.strategy import Strategy
@@ -64,18 +64,59 @@ def through_forward(method: Callable[..., Any], module: nn.Module, wrapped: nn.M
     return call
 
 
+class BackwardGuard:
+    """Refuses `loss.backward()` on what came out of a Fabric's modules, where the precision scales losses.
+
+    Inside of it, as in `fabric.backward`, gradients may flow.
+    """
+
+    def __init__(self, precision: Precision) -> None:
+        self._precision = precision
+        self._allowed = 0
+
+    @property
+    def guards(self) -> bool:
+        """Whether backward must go through the precision; asked anew, since on its device a precision may turn out to scale nothing."""
+        return self._precision.capabilities.scales_loss
+
+    def __enter__(self) -> None:
+        self._allowed += 1
+
+    def __exit__(self, *error: object) -> None:
+        self._allowed -= 1
+
+    def watch(self, output: Any) -> Any:
+        """The output, whose tensors ask for permission when a gradient comes to them."""
+        return map_tensors(self._watched, output) if self.guards and torch.is_grad_enabled() else output
+
+    def _watched(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.requires_grad:
+            tensor.register_hook(self._check)
+        return tensor
+
+    def _check(self, gradient: torch.Tensor) -> None:
+        if not self._allowed:
+            raise RuntimeError(
+                f"the precision {self._precision.precision!r} scales losses, and this backward pass goes past it; call"
+                " fabric.backward(loss), or self.manual_backward(loss) in a LightningModule, instead of loss.backward()."
+            )
+
+
 class FabricModule(nn.Module):
     """A module under a strategy and a precision; attributes that it lacks are those of the original, `.module`.
 
     A step method of a LightningModule is called through the wrapper; of any other method, mark it with `mark_forward_method`.
     """
 
-    def __init__(self, module: nn.Module, wrapped: nn.Module, strategy: Strategy, precision: Precision) -> None:
+    def __init__(
+        self, module: nn.Module, wrapped: nn.Module, strategy: Strategy, precision: Precision, guard: BackwardGuard | None = None
+    ) -> None:
         super().__init__()
         self._original = module
         self._wrapped = wrapped
         self._strategy = strategy
         self._precision = precision
+        self._guard = guard or BackwardGuard(Precision())
         self._forward_methods = {name for name in STEP_METHODS if hasattr(module, name)}
 
     @property
@@ -93,7 +134,9 @@ class FabricModule(nn.Module):
         args, kwargs = self._precision.convert_input(args), self._precision.convert_input(kwargs)
         with self._precision.forward_context():
             output = self._wrapped(*args, **kwargs)
-        return self._precision.convert_output(output)  # behind the context, which may have made another dtype the default
+        return self._guard.watch(
+            self._precision.convert_output(output)
+        )  # behind the context, which may have made another dtype the default
 
     def mark_forward_method(self, method: str | Callable[..., Any]) -> None:
         """Has a method run through the wrapper, like `forward`; raises `ValueError` for forward itself, `AttributeError` for none."""
@@ -123,10 +166,14 @@ class FabricModule(nn.Module):
         wrapped: Any = super().__getattr__("_wrapped")
         value = getattr(original, name)
         if name in self._forward_methods:
-            return bind(value, original, wrapped, self._precision)
+            bound = bind(value, original, wrapped, self._precision)
+            return self._watching(bound) if self._guard.guards else bound
         if inspect.ismethod(value) and value.__self__ is original and self._wrapped is not original:
             return self._guarded(value)
         return value
+
+    def _watching(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **kwargs: self._guard.watch(method(*args, **kwargs))
 
     def _guarded(self, method: Callable[..., Any]) -> Callable[..., Any]:
         """Refuses a method that runs submodules past the wrapper, whose gradients would not be reduced."""
@@ -248,3 +295,9 @@ def is_wrapped(obj: Any) -> bool:
     False
     """
     return isinstance(obj, FabricModule | FabricOptimizer | FabricDataLoader)
+
+
+def require_original(obj: Any) -> None:
+    """Raises `ValueError` for what came out of `Fabric.setup` or one of its kind."""
+    if is_wrapped(obj):
+        raise ValueError(f"this {type(obj).__name__} was set up already; pass the original.")
