@@ -50,6 +50,7 @@ LAYERS = (
     {
         "lx.checkpoint",
         "lx.checkpoint_search",
+        "lx.compiled",
         "lx.data",
         "lx.export",
         "lx.hooks",

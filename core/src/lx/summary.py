@@ -1,14 +1,17 @@
 """The layers, parameters, sizes and FLOPs of a model as data, and as a table of text; the summary callbacks render it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
 
+from lx.footprint import Footprint, footprint, kept_for_backward, local_size
 from lx.rank_zero import rank_zero_warn
 
 UNKNOWN_SIZE = "?"
@@ -62,9 +65,10 @@ class ModelSummary:
         self.flop_counts: dict[str, dict[Any, int]] = {name: {} for name in self.named_modules}
         self._sizes: dict[str, tuple[Any, Any]] = {}
         example = getattr(model, "example_input_array", None) if example_input is None else example_input
-        self.has_example = example is not None
-        if self.has_example:
+        self._forward: Callable[[], Any] | None = None
+        if example is not None:
             self._run_example(example, context or nullcontext())
+        self.has_example = self._forward is not None
         self._count()
 
     @property
@@ -139,6 +143,21 @@ class ModelSummary:
             notes.append(f"{self.uninitialized} lazy parameters are not initialised yet and count as 0.")
         return notes
 
+    def memory(self, optimizers: Iterable[Optimizer] = (), *, context: AbstractContextManager[Any] | None = None) -> Footprint:
+        """The memory that training takes on this device: of parameters, gradients, buffers and the states of `optimizers`.
+
+        Where there is an example input, it is run through the model once more, now with what it keeps for a backward, to measure the
+        activations; not of a sharded model, whose layers may wait for that backward.
+        """
+        activations = None
+        if self._forward is not None and self.local_parameters == self.total_parameters:
+            try:
+                with _evaluating(self.model), _same_randomness(_device_of(self.model)), context or nullcontext():
+                    activations = kept_for_backward(self.model, self._forward)
+            except Exception as error:  # it may well be memory that does not suffice, for this example
+                rank_zero_warn(f"the activations of {type(self.model).__name__} are not known: {type(error).__name__}: {error}")
+        return footprint(self.model, optimizers, activations)
+
     def __str__(self) -> str:
         totals = totals_rows(self.total_parameters, self.trainable_parameters, self.model_size, self.total_training_modes, self.total_flops)
         return "\n".join([format_table(self.columns(), totals), *self.notes()])
@@ -152,7 +171,7 @@ class ModelSummary:
         args, kwargs = ((), example) if isinstance(example, Mapping) else (example if isinstance(example, tuple) else (example,), {})
         counter = FlopCounterMode(display=False)
         try:
-            with _evaluating(self.model), _same_randomness(device), self._recorded_sizes(), context, counter:
+            with _evaluating(self.model), _same_randomness(device), self._recorded_sizes(), torch.no_grad(), context, counter:
                 self.model(*args, **kwargs)
         except Exception as error:
             rank_zero_warn(
@@ -160,9 +179,9 @@ class ModelSummary:
                 f"through it: {type(error).__name__}: {error}",
                 stacklevel=4,
             )
-            self.has_example = False
             self._sizes.clear()
             return
+        self._forward = lambda: self.model(*args, **kwargs)
         self.total_flops = counter.get_total_flops()
         counts = counter.get_flop_counts()
         root = type(self.model).__name__
@@ -244,22 +263,51 @@ def totals_rows(
     return [*rows, (human_count(total_flops), "FLOPs of a forward pass on the example input")] if total_flops else rows
 
 
-def format_table(columns: list[tuple[str, list[str]]], totals: list[tuple[str, str]]) -> str:
-    """The columns side by side with the totals under them, as lines of text; numbers are aligned to the right."""
+def format_table(columns: list[tuple[str, list[str]]], totals: list[tuple[str, str]], width: int | None = None) -> str:
+    """The columns side by side with the totals under them, as lines of text; numbers are aligned to the right.
+
+    Where the lines would be longer than `width`, cells with names and sizes go on in further lines.
+    """
     lines: list[str] = []
     if columns and any(columns[0][1]):  # with max_depth=0 there is no layer to show, and no table
-        padded = [_padded(heading, cells) for heading, cells in columns]
-        lines = [" | ".join(row).rstrip() for row in zip(*padded, strict=True)]
-        rule = "-" * max(map(len, lines))
-        lines = [lines[0], rule, *lines[1:], rule]
-    width = max(len(value) for value, _ in totals)
-    return "\n".join([*lines, *(f"{value:>{width}}  {what}" for value, what in totals)])
+        widths = [max(len(heading), *map(len, cells)) for heading, cells in columns]
+        if width is not None:
+            widths = _fitting(widths, [heading in NUMERIC for heading, _ in columns], width)
+        rows = [[heading for heading, _ in columns], *map(list, zip(*(cells for _, cells in columns), strict=True))]
+        blocks = [_row(row, widths, columns) for row in rows]
+        rule = "-" * max(len(line) for block in blocks for line in block)
+        lines = [*blocks[0], rule, *(line for block in blocks[1:] for line in block), rule]
+    wide = max(len(value) for value, _ in totals)
+    return "\n".join([*lines, *(f"{value:>{wide}}  {what}" for value, what in totals)])
 
 
-def _padded(heading: str, cells: list[str]) -> list[str]:
-    width = max(len(heading), *map(len, cells))
-    return [f"{text:>{width}}" if heading in NUMERIC else f"{text:<{width}}" for text in (heading, *cells)]
+def _fitting(widths: list[int], fixed: list[bool], width: int) -> list[int]:
+    """The widths of columns, the widest of those that may be folded made narrower until all fit, or as narrow as can be read."""
+    widths = list(widths)
+    while sum(widths) + 3 * (len(widths) - 1) > width:
+        widest = max((index for index in range(len(widths)) if not fixed[index]), key=widths.__getitem__)
+        if widths[widest] <= NARROWEST:
+            break
+        widths[widest] -= 1
+    return widths
 
+
+def _row(cells: list[str], widths: list[int], columns: list[tuple[str, list[str]]]) -> list[str]:
+    folded = [wrap(cell, width) or [""] for cell, width in zip(cells, widths, strict=True)]
+    aligned = [
+        [f"{part:>{width}}" if heading in NUMERIC else f"{part:<{width}}" for part in parts]
+        for parts, width, (heading, _) in zip(folded, widths, columns, strict=True)
+    ]
+    empty = [" " * width for width in widths]
+    lines = range(max(map(len, aligned)))
+    return [
+        " | ".join(parts[line] if line < len(parts) else blank for parts, blank in zip(aligned, empty, strict=True)).rstrip()
+        for line in lines
+    ]
+
+
+NARROWEST = 9
+"""How narrow a column may be made."""
 
 NUMERIC = frozenset({" ", "Params", "Params per Device", "FLOPs"})
 """The headings of the columns that are aligned to the right."""
@@ -298,13 +346,9 @@ def size_of(data: Any) -> Any:
 
 def whole_size(parameter: Tensor) -> int:
     """The number of elements of a parameter over all devices; 0 for one that is not initialised."""
-    return 0 if is_lazy(parameter) else parameter.numel()
-
-
-def local_size(parameter: Tensor) -> int:
-    """The number of elements of a parameter that this process holds."""
-    to_local = getattr(parameter, "to_local", None)  # a distributed tensor
-    return whole_size(parameter) if to_local is None else whole_size(to_local())
+    if is_lazy(parameter):
+        return 0
+    return int(getattr(parameter, "ds_numel", parameter.numel()))  # DeepSpeed leaves an empty parameter where it took its elements away
 
 
 def _device_of(model: nn.Module) -> torch.device:
@@ -329,8 +373,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for module, training in modes:
             module.training = training

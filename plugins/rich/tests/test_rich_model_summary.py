@@ -20,7 +20,7 @@ class TestRichModelSummary(CallbackConformance):
 
 def trainer_of(rank: int = 0) -> SimpleNamespace:
     neutral = SimpleNamespace(convert_input=lambda data: data, forward_context=nullcontext)
-    return SimpleNamespace(is_global_zero=rank == 0, precision_plugin=neutral)
+    return SimpleNamespace(is_global_zero=rank == 0, precision_plugin=neutral, optimizers=[])
 
 
 @pytest.fixture
@@ -56,6 +56,13 @@ def test_sizes_and_flops(log, model):
     RichModelSummary().on_fit_start(trainer_of(), model)
     assert "│   256 │ [4, 8]   │ [4, 4]    │" in log.getvalue()
     assert "320  FLOPs" in log.getvalue()
+
+
+def test_the_memory_of_training_stands_under_the_table(log, model):
+    trainer = trainer_of()
+    trainer.optimizers = [torch.optim.Adam(model.parameters())]
+    RichModelSummary().on_fit_start(trainer, model)
+    assert log.getvalue().endswith("0.001 MB to train: 0.000 parameters, 0.000 gradients, 0.000 optimizer states,\n    0.000 buffers\n")
 
 
 def test_depth_zero_listens_to_nothing():
@@ -105,4 +112,4 @@ def test_summarize_can_be_overridden(log, model):
             print(total_parameters, model_size, kwargs)
 
     Mine(colour="red").on_fit_start(trainer_of(), model)
-    assert log.getvalue() == "46 0.000184 {'colour': 'red'}\n"
+    assert log.getvalue().startswith("46 0.000184 {'colour': 'red'}\n")

@@ -33,7 +33,7 @@ class Precision:
 
 
 def trainer_of(rank: int = 0) -> SimpleNamespace:
-    return SimpleNamespace(is_global_zero=rank == 0, precision_plugin=Precision())
+    return SimpleNamespace(is_global_zero=rank == 0, precision_plugin=Precision(), optimizers=[])
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_only_rank_zero_prints(model, capsys):
     trainer = trainer_of(rank=1)
     ModelSummary().on_fit_start(trainer, model)
     assert capsys.readouterr().out == ""
-    assert trainer.precision_plugin.entered == 1, "a sharded model needs every rank in its forward"
+    assert trainer.precision_plugin.entered == 2, "a sharded model needs every rank in its forward"
 
 
 def test_example_goes_through_the_precision(model, capsys):
@@ -110,6 +110,28 @@ def test_example_goes_through_the_precision(model, capsys):
 def test_notes_are_printed(capsys):
     ModelSummary().on_fit_start(trainer_of(), nn.Sequential(nn.LazyLinear(3)))
     assert capsys.readouterr().out.endswith("2 lazy parameters are not initialised yet and count as 0.\n")
+
+
+def test_the_memory_of_training_stands_under_the_table(capsys):
+    model = nn.Linear(1000, 500, bias=False)
+    model.example_input_array = torch.zeros(4, 1000)
+    trainer = trainer_of()
+    trainer.optimizers = [torch.optim.Adam(model.parameters())]
+    ModelSummary().on_fit_start(trainer, model)
+    said = " ".join(capsys.readouterr().out.split())
+    kept = "0.016 activations of the example input"  # which is kept whole, though the precision gave the forward a part
+    assert f"8.016 MB to train: 2.000 parameters, 2.000 gradients, 4.000 optimizer states, 0.000 buffers, {kept}" in said
+
+
+def test_a_terminal_is_not_exceeded(model, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    model.example_input_array = torch.zeros(4, 8)
+    model.append(nn.ModuleDict({"a_layer_with_a_name_that_is_long": nn.Linear(2, 2)}))
+    ModelSummary(-1).on_fit_start(trainer_of(), nn.ModuleDict({"model": model}))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert any("with_a_" in line for line in lines)
 
 
 def test_summarize_can_be_overridden(model):

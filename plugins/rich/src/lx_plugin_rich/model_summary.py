@@ -17,7 +17,8 @@ class RichModelSummary(Callback):
 
     It is made on every rank, since the forward of a sharded model needs all of them, and printed on rank 0. `max_depth` is the number of
     levels of layers to show; 0 prints nothing, -1 shows all, and what is below raises `ValueError`. With an `example_input_array` in the
-    module there are columns for sizes and FLOPs. `summarize_kwargs` go to `summarize`, and from there to `rich.table.Table`.
+    module there are columns for sizes and FLOPs. Under the table stands what training takes of the device's memory, as far as that is
+    known. `summarize_kwargs` go to `summarize`, and from there to `rich.table.Table`.
 
     >>> RichModelSummary(max_depth=-1).listens_to("on_fit_start"), RichModelSummary(max_depth=0).listens_to("on_fit_start")
     (True, False)
@@ -44,6 +45,7 @@ class RichModelSummary(Callback):
             example_input=None if example is None else trainer.precision_plugin.convert_input(example),
             context=trainer.precision_plugin.forward_context(),
         )
+        memory = summary.memory(trainer.optimizers, context=trainer.precision_plugin.forward_context())
         if not trainer.is_global_zero:
             return
         self.summarize(
@@ -55,7 +57,7 @@ class RichModelSummary(Callback):
             summary.total_flops,
             **self.summarize_kwargs,
         )
-        for note in summary.notes():
+        for note in (str(memory), *summary.notes()):
             print(note)
 
     @staticmethod

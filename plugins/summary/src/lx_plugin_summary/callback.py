@@ -1,5 +1,7 @@
 """Prints the summary of the model as plain text."""
 
+import shutil
+import sys
 from typing import Any
 
 from lx import Callback
@@ -12,7 +14,8 @@ class ModelSummary(Callback):
 
     It is made on every rank, since the forward of a sharded model needs all of them, and printed on rank 0. `max_depth` is the number of
     levels of layers to show; 0 prints nothing, -1 shows all, and what is below raises `ValueError`. With an `example_input_array` in the
-    module there are columns for sizes and FLOPs. `summarize_kwargs` go to `summarize`.
+    module there are columns for sizes and FLOPs. Under the table stands what training takes of the device's memory, as far as that is
+    known. `summarize_kwargs` go to `summarize`.
 
     >>> ModelSummary(max_depth=-1).listens_to("on_fit_start"), ModelSummary(max_depth=0).listens_to("on_fit_start")
     (True, False)
@@ -39,6 +42,7 @@ class ModelSummary(Callback):
             example_input=None if example is None else trainer.precision_plugin.convert_input(example),
             context=trainer.precision_plugin.forward_context(),
         )
+        memory = summary.memory(trainer.optimizers, context=trainer.precision_plugin.forward_context())
         if not trainer.is_global_zero:
             return
         self.summarize(
@@ -50,7 +54,7 @@ class ModelSummary(Callback):
             summary.total_flops,
             **self.summarize_kwargs,
         )
-        for note in summary.notes():
+        for note in (str(memory), *summary.notes()):
             print(note)
 
     @staticmethod
@@ -68,4 +72,5 @@ class ModelSummary(Callback):
         `summary_data` holds the columns, each a heading and its cells; `model_size` is in MB (10^6 bytes). Called on rank 0.
         """
         totals = totals_rows(total_parameters, trainable_parameters, model_size, total_training_modes, total_flops)
-        print(f"\n{format_table(summary_data, totals)}", flush=True)
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print(f"\n{format_table(summary_data, totals, width)}", flush=True)
