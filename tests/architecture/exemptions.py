@@ -8,6 +8,8 @@ METHODS = {
 """Classes with more than 20 methods, events and tests not counted."""
 
 PARAMETERS = {
+    "lx.export:_log_nothing": "the arguments of LightningModule.log, which TorchScript wants spelt out",
+    "lx.export:_log_nothing_of": "the arguments of LightningModule.log_dict, which TorchScript wants spelt out",
     "lx.fabric:Fabric.__init__": "the arguments that users know",
     "lx.logging.log:RunLog.log": "the arguments of LightningModule.log, handed on by place since that is the way of every logged value",
     "lx.module:LightningModule.log": "the arguments that users know",
@@ -16,6 +18,7 @@ PARAMETERS = {
 """Functions with more than 8 parameters, beside the constructors of components, which mirror what they wrap."""
 
 PRIVATE = {
+    "lx.export torch._inductor.aoti_compile_and_package": "what torch documents for compiled packages; it has no public name",
     "lx.data.combined hasattr(loader, '_iterator')": "torch has no other way to end persistent workers",
     "lx.logging.meters getattr(metric, '_forward_cache', metric)": "what a metric object returned for the last step; it has no public name",
     "lx.verify getattr(model, '_orig_mod', None)": "how torch.compile marks what it wraps; it has no public name",
