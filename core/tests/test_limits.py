@@ -1,5 +1,6 @@
 """The quantities of a Trainer: what is accepted, what is refused, and how fast_dev_run and overfit_batches change them."""
 
+import inspect
 import logging
 import math
 from datetime import timedelta
@@ -7,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from lx import Trainer
 from lx.kernel.errors import MisconfigurationException
-from lx.limits import Limits, batch_limit, count, epoch_bounds, num_batches, read_limits
+from lx.limits import Limits, batch_limit, count, num_batches, read_limits
 from lx.spans import duration
 
 BATCHES = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches")
@@ -16,23 +18,7 @@ BATCHES = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "li
 
 def read(**given: Any) -> Limits:
     """`read_limits` with the defaults of a Trainer."""
-    defaults: dict[str, Any] = {
-        **dict.fromkeys(BATCHES),
-        "fast_dev_run": False,
-        "overfit_batches": 0.0,
-        "barebones": False,
-        "max_epochs": None,
-        "min_epochs": None,
-        "max_steps": -1,
-        "min_steps": None,
-        "max_time": None,
-        "val_check_interval": None,
-        "check_val_every_n_epoch": 1,
-        "num_sanity_val_steps": None,
-        "log_every_n_steps": None,
-        "accumulate_grad_batches": 1,
-        "reload_dataloaders_every_n_epochs": 0,
-    }
+    defaults = {parameter.name: parameter.default for parameter in inspect.signature(Trainer).parameters.values()}
     return read_limits({**defaults, **given})
 
 
@@ -386,26 +372,3 @@ def test_overfitting_limits_training_and_validation(given: float, read_as: float
 def test_barebones_neither_checks_sanity_nor_flushes() -> None:
     limits = read(barebones=True)
     assert (limits.num_sanity_val_steps, limits.log_every_n_steps) == (0, 0)
-
-
-@pytest.mark.parametrize(
-    ("given", "timer", "bounds"),
-    [
-        ({"max_epochs": 3}, False, (3, 0)),
-        ({"max_epochs": 0}, False, (0, 0)),
-        ({"max_epochs": -1}, False, (-1, 0)),
-        ({"max_steps": 5}, False, (-1, 0)),
-        ({"max_steps": 5, "max_epochs": 2}, False, (2, 0)),
-        ({}, True, (-1, 0)),
-        ({"max_epochs": 3, "min_epochs": 2}, False, (3, 2)),
-        ({"max_epochs": 3, "min_steps": 9}, False, (3, 1)),
-        ({"max_epochs": 3, "min_steps": 9, "min_epochs": 0}, False, (3, 0)),
-    ],
-)
-def test_epoch_bounds(given: dict[str, Any], timer: bool, bounds: tuple[int, int]) -> None:
-    assert epoch_bounds(read(**given), timer) == bounds
-
-
-def test_a_run_that_nothing_bounds_ends_after_1000_epochs() -> None:
-    with pytest.warns(UserWarning, match="max_epochs was not given.*1000 epochs.*max_epochs=-1 never ends"):
-        assert epoch_bounds(read(), False) == (1000, 0)

@@ -58,7 +58,12 @@ OUT_OF_RANGE = [
     ("gradient_clip_algorithm", "l2", MisconfigurationException, "it must be 'norm' or 'value'"),
     ("deterministic", "yes", MisconfigurationException, "it must be True, False, 'warn' or None"),
     ("reload_dataloaders_every_n_epochs", -1, MisconfigurationException, "it must be 0 or more"),
-    ("model_registry", "mine", MisconfigurationException, "uploads them to no registry; leave it out, and copy trainer.checkpoint_callback"),
+    (
+        "model_registry",
+        "mine",
+        MisconfigurationException,
+        "uploads them to no registry; leave it out, and copy trainer.checkpoint_callback",
+    ),
 ]
 
 NUMBER = "a number of batches (int) or a fraction (float from 0.0 to 1.0)"

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from lx.kernel.errors import ArgumentTypeError, MisconfigurationException
-from lx.rank_zero import rank_zero_info, rank_zero_warn
+from lx.rank_zero import rank_zero_info
 from lx.spans import TAKES, Unit, duration, parse_span, read_span
 
 
@@ -311,17 +311,6 @@ def _interval(value: Any, every_n_epoch: int | None) -> int | float | timedelta:
             " of batches."
         )
     return checked
-
-
-def epoch_bounds(limits: Limits, has_timer: bool) -> tuple[int, int]:
-    """`(max_epochs, min_epochs)` as fit uses them; unbounded is -1. Warns where nothing bounds the run."""
-    least = limits.min_epochs if limits.min_epochs is not None else int(limits.min_steps is not None)
-    if limits.max_epochs is not None:
-        return limits.max_epochs, least
-    if limits.max_steps == -1 and not has_timer:
-        rank_zero_warn("max_epochs was not given, and nothing else bounds the run: it ends after 1000 epochs. max_epochs=-1 never ends.")
-        return 1000, least
-    return -1, least
 
 
 NOT_BAREBONES = (

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lx import checkpoint as protocol
+from lx.bounds import epoch_bounds
 from lx.checkpoint_search import CheckpointSearch
 from lx.data.datamodule import LightningDataModule
 from lx.data.source import LoaderSetup, Source
@@ -18,7 +19,6 @@ from lx.ending import cut_off
 from lx.hparams import drop_unpicklable
 from lx.interfaces.layer_sync import LayerSync
 from lx.kernel.errors import ComponentTypeError, MisconfigurationException, SIGTERMException
-from lx.limits import epoch_bounds
 from lx.loops.evaluate import Evaluation
 from lx.loops.predict import Prediction
 from lx.module import LightningModule
@@ -129,10 +129,7 @@ class Run:
             loop = trainer.fit_loop
             loop.forget_data()
             timed = any("timer" in callback.roles for callback in trainer.callbacks)
-            if loop.max_epochs is None:
-                loop.max_epochs, loop.min_epochs = epoch_bounds(trainer.limits, timed)
-            else:
-                loop.min_epochs = epoch_bounds(trainer.limits, True)[1]
+            loop.max_epochs, loop.min_epochs = epoch_bounds(loop, timed)
         drop_unpicklable(module)
         if self.datamodule is not None:
             drop_unpicklable(self.datamodule)

@@ -4,6 +4,7 @@ import itertools
 import math
 from typing import Any
 
+from lx.bounds import count_steps, counted
 from lx.data.combined import CombinedLoader, as_combined, length_of, set_epochs
 from lx.data.samples import SamplesSeen
 from lx.kernel.errors import MisconfigurationException, SIGTERMException
@@ -13,6 +14,7 @@ from lx.loops.resume import Resumption, find_place, restore_loaders, settle_epoc
 from lx.loops.train_epoch import TrainEpoch
 from lx.rank_zero import rank_zero_debug, rank_zero_info, rank_zero_warn
 from lx.rng import isolate_rng
+from lx.spans import Unit
 from lx.state import RunningStage
 from lx.unfinished import restore_meters
 
@@ -32,14 +34,18 @@ class FitLoop:
     on_train_end
     """
 
+    max_epochs = counted(least=-1, optional=True, unit=Unit.EPOCHS)
+    min_epochs = counted(optional=True, unit=Unit.EPOCHS)
+    max_steps = counted(least=-1, unit=Unit.STEPS)
+    min_steps = counted(optional=True, unit=Unit.STEPS)
+
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         self.progress = FitProgress()
         self.samples = SamplesSeen(lambda: self.progress.batch.processed)
-        self.max_epochs: int | None = trainer.limits.max_epochs
-        self.min_epochs: int = 0
-        self.max_steps: int = trainer.limits.max_steps
-        self.min_steps: int | None = trainer.limits.min_steps
+        limits = trainer.limits
+        self.max_epochs, self.min_epochs = limits.max_epochs, limits.min_epochs
+        self.max_steps, self.min_steps = limits.max_steps, limits.min_steps
         self.val_check_batch: int | float = math.inf
         self.num_training_batches: int | float = math.inf
         self.epoch_loop: TrainEpoch | None = None
@@ -168,14 +174,16 @@ class FitLoop:
     @property
     def estimated_stepping_batches(self) -> int | float:
         """How many optimizer steps this fit will take; `inf` if nothing bounds them. Loads the training loader."""
-        bound = math.inf if self.max_steps == -1 else self.max_steps
+        bound: int | float = math.inf if self.max_steps == -1 else self.max_steps
         if self.max_epochs == -1:
             return bound
         self.load_data()
-        batches = self.num_training_batches
-        if batches == math.inf:
+        if self.num_training_batches == math.inf:
             return bound
-        return min(bound, math.ceil(batches / int(self._trainer.limits.window_size(0))) * max(self.max_epochs or 1, 1))
+        limits, batches, epochs = self._trainer.limits, int(self.num_training_batches), max(self.max_epochs or 1, 1)
+        if callable(limits.accumulate_grad_batches):
+            return count_steps(limits.window_size, batches, epochs, bound)
+        return min(bound, math.ceil(batches / int(limits.window_size(0))) * epochs)
 
     # -- when to stop ----------------------------------------------------------------------------------------------------
 
