@@ -30,6 +30,7 @@ LAYERS = (
         "lx.run_folder",
         "lx.sharing",
         "lx.signals",
+        "lx.snapshot",
         "lx.spans",
         "lx.state",
         "lx.summary",
@@ -66,7 +67,7 @@ LAYERS = (
         "lx.unfinished",
     },
     {"lx.loops"},
-    {"lx.ending", "lx.run", "lx.run_view", "lx.trainer", "lx.verify"},
+    {"lx.ending", "lx.fork", "lx.run", "lx.run_view", "lx.trainer", "lx.verify"},
     # What users import: names that are resolved on first use.
     {"lx", "lx.accelerators", "lx.callbacks", "lx.demos", "lx.loggers", "lx.plugins", "lx.profilers", "lx.strategies", "lx.utilities"},
     {"lx.cli", "lx.testing"},
