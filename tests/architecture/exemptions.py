@@ -30,6 +30,7 @@ WORDS = {
     "cuda": "torch's type of a device",
     "early-stopping": "a role of callbacks",
     "model_summary": "the module in which Lightning has what `lx.utilities.model_summary` offers",
+    "script": "a way to make TorchScript",
     "torch": "the package",
 }
 """Strings in lx-core that are names of components, and mean something else there."""
