@@ -17,6 +17,8 @@ COMPONENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "rich": ("rich",),
         "rich_model_summary": ("rich",),
         "rich_progress_bar": ("rich",),
+        "throughput": ("throughput-monitor",),
+        "throughput_monitor": ("throughput-monitor",),
         "timer": ("timer",),
         "tqdm": ("tqdm",),
         "tqdm_progress_bar": ("tqdm",),
@@ -77,6 +79,7 @@ CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
         "RichModelSummary": ("rich",),
         "RichProgressBar": ("rich",),
         "TQDMProgressBar": ("tqdm",),
+        "ThroughputMonitor": ("throughput-monitor",),
         "Timer": ("timer",),
     },
     "checkpoint_io": {

@@ -1,0 +1,11 @@
+"""The throughput monitor against the suite of callbacks."""
+
+from lx.testing.conformance.callback import CallbackConformance
+
+
+class TestDefaults(CallbackConformance):
+    component = "throughput_monitor"
+
+
+class TestAWindow(CallbackConformance):
+    component = "throughput(window_size=2, separator='.', available_flops=1e12)"
