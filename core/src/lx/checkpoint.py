@@ -1,15 +1,24 @@
 """What a checkpoint holds, and the order in which it is taken and put back. The keys are Lightning's, so that either reads the other's."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from lx import unfinished
-from lx.kernel.errors import CheckpointCorruptError, CheckpointKeyError, CheckpointMismatchError, MisconfigurationException
+from lx.kernel.errors import (
+    ArgumentTypeError,
+    CheckpointCorruptError,
+    CheckpointKeyError,
+    CheckpointMismatchError,
+    MisconfigurationException,
+)
+from lx.migration import FORMAT, migrate
+from lx.pickled_names import reading
 from lx.rank_zero import rank_zero_warn
 
-FORMAT = "2.6.0"
-"""The release of Lightning whose checkpoint layout this is."""
+DATAMODULE_CLASS = "datamodule_class"
+"""Under which key a file says whose the state of the data module is, beside the state, whose key is the name of the class alone."""
 
 WEIGHTS_ONLY_HINT = "it was saved with weights_only=True, which is enough for validate, test and predict, and not for going on with fit"
 
@@ -38,6 +47,7 @@ def dump(trainer: Any, weights_only: bool = False) -> dict[str, Any]:
             checkpoint[f"{prefix}hyper_parameters"] = dict(owner.hparams)
     if datamodule is not None and (state := datamodule.state_dict()):
         checkpoint[type(datamodule).__qualname__] = state
+        checkpoint[DATAMODULE_CLASS] = f"{type(datamodule).__module__}.{type(datamodule).__qualname__}"
     outer, trainer.log.site = trainer.log.site, "on_save_checkpoint"
     dispatch, callbacks = trainer.dispatch, [] if weights_only else trainer.callbacks
     dispatch.announce("on_save_checkpoint", [*callbacks, module])
@@ -49,9 +59,20 @@ def dump(trainer: Any, weights_only: bool = False) -> dict[str, Any]:
 
 
 def _loops(trainer: Any) -> dict[str, Any]:
-    counted = {name: {"state_dict": {}, "batch_progress": progress.state_dict()} for name, progress in trainer.eval_progress.items()}
+    counted = {name: getattr(trainer, name).state_dict() for name in ("validate_loop", "test_loop", "predict_loop")}
     counted["predict_loop"]["batch_progress"].pop("is_last_batch")
     return {"fit_loop": trainer.fit_loop.progress.state_dict(), **counted}
+
+
+def read(load: Callable[..., Any], path: Any, map_location: Any, weights_only: bool | None) -> Any:
+    """What is in a checkpoint, in the layout of today; `load` is that of a checkpoint I/O or of a strategy.
+
+    Raises `ArgumentTypeError` for a `weights_only` that is no bool, and what `load` raises.
+    """
+    if weights_only is not None and not isinstance(weights_only, bool):
+        raise ArgumentTypeError(f"weights_only={weights_only!r}: it must be True, False or None, which is torch's default, True.")
+    content = reading(lambda: load(path, map_location=map_location, weights_only=weights_only), path, weights_only is not False)
+    return migrate(content, path) if isinstance(content, dict) else content
 
 
 def check(checkpoint: Any, path: Any, resumes_fit: bool) -> dict[str, Any]:
@@ -95,16 +116,39 @@ def restore_model(trainer: Any, checkpoint: dict[str, Any]) -> None:
     dispatch.announce("on_load_checkpoint", [module, *trainer.callbacks])
     dispatch.timed(module.on_load_checkpoint, module, "LightningModule", "on_load_checkpoint")(checkpoint)
     trainer.strategy.load_module_state_dict(module, checkpoint["state_dict"], strict=module.strict_loading)
-    datamodule = trainer.datamodule
-    if datamodule is not None and (state := checkpoint.get(type(datamodule).__qualname__)):
-        datamodule.load_state_dict(state)
-    states = checkpoint.get("callbacks") or {}
+    if trainer.datamodule is not None:
+        restore_datamodule(trainer.datamodule, checkpoint)
     for callback in trainer.callbacks:
         dispatch.timed(callback.on_load_checkpoint, callback, "Callback", "on_load_checkpoint")(trainer, module, checkpoint)
-    for callback in trainer.callbacks:
-        if state := states.get(callback.state_key):
-            callback.load_state_dict(state)
-    left = sorted(set(map(str, states)) - {callback.state_key for callback in trainer.callbacks})
+    _restore_callbacks(trainer.callbacks, checkpoint.get("callbacks") or {})
+
+
+def restore_datamodule(datamodule: Any, checkpoint: dict[str, Any]) -> None:
+    """Gives a data module its state, unless that is of another class of the same name, which is warned of."""
+    kind = type(datamodule)
+    state = checkpoint.get(kind.__qualname__)
+    if not state:
+        return
+    wrote, here = checkpoint.get(DATAMODULE_CLASS), f"{kind.__module__}.{kind.__qualname__}"
+    if wrote in (None, here) or "__main__" in (wrote.partition(".")[0], kind.__module__):  # a script that is imported is the same one
+        datamodule.load_state_dict(state)
+        return
+    rank_zero_warn(
+        f"the checkpoint holds the state of the data module {wrote}, and this one is {here}: it is left out. If they are the same class,"
+        f" which was moved, have on_load_checkpoint of the module do checkpoint.pop({DATAMODULE_CLASS!r})."
+    )
+
+
+def _restore_callbacks(callbacks: list[Any], states: dict[str, Any]) -> None:
+    """Gives each callback its state; files of Lightning before 1.5 have one for each class, under its name."""
+    used = set()
+    for callback in callbacks:
+        key = next((key for key in (callback.state_key, type(callback).__qualname__) if key in states), None)
+        if key is not None:
+            used.add(key)
+            if states[key]:
+                callback.load_state_dict(states[key])
+    left = sorted(set(states) - used)
     if left:
         rank_zero_warn(
             f"the checkpoint holds the states of callbacks that this trainer does not have: {', '.join(left)}; they are left out."

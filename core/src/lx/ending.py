@@ -1,15 +1,25 @@
-"""How a run ends that is cut off by an exception: who is told, what is cleaned up, and what stands on the screen."""
+"""How a run ends: what devices give back, and, where an exception cuts it off, who is told and what stands on the screen."""
 
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from lx.batch import move_to
 from lx.kernel.errors import SIGTERMException
 from lx.signals import cleaning_up, say
 from lx.state import TrainerFn, TrainerStatus
+
+
+def release(optimizers: Iterable[Any]) -> None:
+    """Moves what optimizers keep to the CPU, so that a fit that is over holds no memory of a device; a checkpoint may still be written."""
+    for optimizer in optimizers:
+        for state in getattr(optimizer, "state", {}).values():
+            state.update(move_to(dict(state), torch.device("cpu")))
 
 
 def cut_off(run: Any, error: BaseException) -> None:

@@ -11,14 +11,15 @@ import torch
 from lx import checkpoint as protocol
 from lx.bounds import epoch_bounds
 from lx.checkpoint_search import CheckpointSearch
+from lx.compiled import Compilation
 from lx.data.datamodule import LightningDataModule
 from lx.data.source import LoaderSetup, Source
 from lx.data.transfer import compile_transfer
 from lx.dispatch import Dispatch, order_callbacks, overrides
-from lx.ending import cut_off
+from lx.ending import cut_off, release
 from lx.hparams import drop_unpicklable
 from lx.interfaces.layer_sync import LayerSync
-from lx.kernel.errors import ComponentTypeError, MisconfigurationException, SIGTERMException
+from lx.kernel.errors import ComponentTypeError, MisconfigurationException, SIGTERMException, StopRun
 from lx.loops.evaluate import Evaluation
 from lx.loops.predict import Prediction
 from lx.module import LightningModule
@@ -65,6 +66,7 @@ class Run:
         self.fn = fn
         self.given_model = model is not None
         self.module = read_model(model if model is not None else trainer.lightning_module, fn)
+        self.compilation = Compilation(trainer, self.module, model)
         self.datamodule = datamodule
         self.source = Source(self.module, datamodule, given)
         self.weights_only = weights_only
@@ -75,6 +77,7 @@ class Run:
         self.began = False
         self.since = time.time() - 1  # file systems keep times more or less exactly
         self.to_tear_down: list[tuple[Any, Callable[[], Any]]] = []
+        self.loop: Any = None  # the fit loop, an Evaluation or a Prediction, once it has begun
         self._layer_sync: LayerSync | None = None
         self._on_devices = False
 
@@ -109,9 +112,14 @@ class Run:
         with ExitStack() as stack:
             stack.enter_context(torch.autograd.set_detect_anomaly(trainer.detect_anomaly) if trainer.detect_anomaly else ExitStack())
             stack.enter_context(heeding_sigterm(trainer))
-            self._prepare(content)
-            trainer.manager.hook.lx_run_started(run=self)
-            result = self._loop()
+            stack.enter_context(self.compilation.of_forward())
+            try:
+                self._prepare(content)
+                trainer.manager.hook.lx_run_started(run=self)
+                result = self._loop()
+            except StopRun:
+                self._end(early=True)
+                return None
             self._end()
         return result
 
@@ -119,6 +127,8 @@ class Run:
 
     def _attach(self) -> None:
         trainer, module = self.trainer, self.module
+        if trainer.lightning_module is not module:  # those of this one stay, for checkpoints that are written after fit
+            trainer.optimizers, trainer.lr_scheduler_configs, trainer.lightning_optimizers = [], [], []
         trainer.lightning_module, trainer.datamodule = module, self.datamodule
         trainer.model = module
         trainer.log.begin_run(module, (trainer.train_meters, trainer.val_meters, trainer.test_meters))
@@ -175,7 +185,7 @@ class Run:
         path = trainer.ckpt_path
         if path is None:
             return None
-        content = trainer.strategy.load_checkpoint(path, map_location=protocol.on_host, weights_only=self.weights_only)
+        content = protocol.read(trainer.strategy.load_checkpoint, path, protocol.on_host, self.weights_only)
         for logger in trainer.loggers:
             logger.resumes = self.fn is TrainerFn.FITTING
         content = protocol.check(content, path, self.fn is TrainerFn.FITTING)
@@ -260,20 +270,38 @@ class Run:
         if self._layer_sync is not None:
             module = self._layer_sync.apply(module)
         if not fitting:
-            trainer.optimizers, trainer.lr_scheduler_configs, trainer.lightning_optimizers = [], [], []
             trainer.model = module if strategy.capabilities.wraps_training else strategy.setup_module(module)
             return
-        configured = trainer.dispatch.timed(module.configure_optimizers, module, "LightningModule", "configure_optimizers")()
-        steps_schedulers = overrides(module, "lr_scheduler_step", LightningModule)
-        trainer.optimizers, trainer.lr_scheduler_configs = read_configuration(
-            configured, automatic=module.automatic_optimization, steps_schedulers=steps_schedulers
-        )
+        self._configure_optimizers(module)
         if strategy.capabilities.joint_setup:
             trainer.model, trainer.optimizers = strategy.setup_module_and_optimizers(module, trainer.optimizers)
         else:
             trainer.model = strategy.setup_module(module)
             trainer.optimizers = [strategy.setup_optimizer(optimizer) for optimizer in trainer.optimizers]
         trainer.lightning_optimizers = [LightningOptimizer(optimizer, _step_by_hand(trainer), module) for optimizer in trainer.optimizers]
+
+    def _configure_optimizers(self, module: Any) -> None:
+        trainer = self.trainer
+        configured = trainer.dispatch.timed(module.configure_optimizers, module, "LightningModule", "configure_optimizers")()
+        steps_schedulers = overrides(module, "lr_scheduler_step", LightningModule)
+        trainer.optimizers, trainer.lr_scheduler_configs = read_configuration(
+            configured, automatic=module.automatic_optimization, steps_schedulers=steps_schedulers
+        )
+
+    def renew_optimizers(self) -> bool:
+        """Asks `configure_optimizers` again, for a callback that changed in `on_fit_start` what it reads, such as the learning rate.
+
+        Returns False, and changes nothing, where it is too late: training has begun, or the strategy has made module and optimizers one.
+        """
+        trainer, strategy = self.trainer, self.trainer.strategy
+        if self.loop is not None or strategy.capabilities.joint_setup:
+            return False
+        self._configure_optimizers(self.module)
+        trainer.optimizers = [strategy.setup_optimizer(optimizer) for optimizer in trainer.optimizers]
+        trainer.lightning_optimizers = [
+            LightningOptimizer(optimizer, _step_by_hand(trainer), self.module) for optimizer in trainer.optimizers
+        ]
+        return True
 
     def _log_hyperparameters(self) -> None:
         trainer = self.trainer
@@ -307,26 +335,28 @@ class Run:
                     f"{len(asleep)} module(s) are in eval mode as fit begins, the first {asleep[0] or 'the whole model'!r}; they stay so.",
                     PossibleUserWarning,
                 )
+            self.loop = trainer.fit_loop
             with torch.enable_grad(), trainer.log.clock:
-                return trainer.fit_loop.run()
+                return self.loop.run()
         if self.fn is TrainerFn.PREDICTING:
-            return Prediction(trainer, self.keep_predictions).run()
+            self.loop = Prediction(trainer, self.keep_predictions)
+            return self.loop.run()
         validating = self.fn is TrainerFn.VALIDATING
         limit = trainer.limits.limit_val_batches if validating else trainer.limits.limit_test_batches
-        evaluation = Evaluation(trainer, STAGES[self.fn], limit)
-        return evaluation.run(progress=trainer.eval_progress["validate_loop" if validating else "test_loop"])
+        self.loop = Evaluation(trainer, STAGES[self.fn], limit)
+        return self.loop.run(progress=(trainer.validate_loop if validating else trainer.test_loop).batch_progress)
 
     # -- after -----------------------------------------------------------------------------------------------------------
 
-    def _end(self) -> None:
+    def _end(self, early: bool = False) -> None:
         trainer = self.trainer
-        if self.fn is TrainerFn.FITTING:
+        if self.fn is TrainerFn.FITTING and not early:
             trainer.dispatch.emit("on_fit_end")
         self.leave_devices()
         trainer.dispatch.announce("teardown", self.owners())
         while self.to_tear_down:
             self.to_tear_down.pop(0)[1]()
-        for logger in trainer.loggers if trainer.is_global_zero else []:
+        for logger in trainer.loggers if trainer.is_global_zero and not early else []:
             logger.finalize("success")
         if trainer.profiler is not None:
             trainer.profiler.describe()
@@ -344,6 +374,8 @@ class Run:
             self._layer_sync.revert(self.module)
         self.trainer.model = self.module
         self.module.cpu()
+        if self.fn is TrainerFn.FITTING and self.trainer.strategy.root_device.type != "cpu":
+            release(self.trainer.optimizers)
         self.trainer.precision_plugin.teardown()
 
 

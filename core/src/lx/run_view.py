@@ -1,6 +1,7 @@
 """What is known while a run goes on: read-only attributes of a trainer, each answered by the part that knows."""
 
 from lx.delegate import delegated, first_in_role, in_role
+from lx.state import TrainerFn
 
 
 class RunView:
@@ -25,8 +26,14 @@ class RunView:
     init_module = delegated("fabric.init_module", "A context in which modules are made on the device, in the precision.")
     current_epoch = delegated("fit_loop.progress.completed_epochs", "The epochs completed, which is the index of the one that runs.")
     logging_due = delegated("fit_loop.logging_due", "Whether the step values of the batch that runs go to the loggers.")
+    open_window = delegated("fit_loop.epoch_loop.optimize.held", "The batches in the accumulation window that is open, 0 once it is closed.")
     num_devices = property(lambda self: len(self.device_ids), doc="The number of devices of this node.")
-    num_val_batches = delegated("fit_loop.num_val_batches", "The validation batches of each loader.")
+    num_val_batches = property(
+        lambda self: self.validate_loop.max_batches if self.state.fn is TrainerFn.VALIDATING else self.fit_loop.num_val_batches,
+        doc="The validation batches of each loader, of `validate` or within `fit`.",
+    )
+    num_test_batches = delegated("test_loop.max_batches", "The test batches of each loader.")
+    num_predict_batches = delegated("predict_loop.max_batches", "The prediction batches of each loader.")
     num_sanity_val_batches = delegated("fit_loop.num_sanity_val_batches", "The sanity check batches of each loader.")
     enable_validation = delegated(
         "fit_loop.enable_validation", "Whether this fit validates: there are a step, a loader, and a limit above 0."

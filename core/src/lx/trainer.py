@@ -1,6 +1,7 @@
 """The Trainer: the arguments of a run, its four entry points, and what is known while it runs."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from lx.arguments import or_from_environment, passed_by_name
 from lx.checkpoint import dump
 from lx.checkpoint_search import ResumePath
 from lx.clipping import agreed, read_clipping
+from lx.compiled import read_compile
 from lx.dispatch import Dispatch, order_callbacks, require_distinct_states
 from lx.fabric import Fabric
 from lx.flags import check_deterministic, check_switches, read_folder, refuse_registry, set_flags
@@ -20,8 +22,8 @@ from lx.kernel import PluginManager, default_manager
 from lx.limits import Limits, read_accumulation, read_limits, refuse_with_barebones
 from lx.logging import RunLog
 from lx.loops.fit import FitLoop
-from lx.loops.progress import BatchProgress
-from lx.resolution import Request
+from lx.loops.progress import EvaluationProgress
+from lx.resolution import Request, Resolution
 from lx.resolve import resolve
 from lx.results import verdict_table
 from lx.run import Run
@@ -105,6 +107,7 @@ class Trainer(RunView):
         enable_autolog_hparams: bool = True,
         model_registry: str | None = None,
         micro_batch_size: int | str | None = None,
+        compile: Any = None,
         suggest_integrations: bool = True,
         manager: PluginManager | None = None,
     ) -> None:
@@ -141,6 +144,7 @@ class Trainer(RunView):
             self.resolution.decisions.append((name, repr(given[name]), "environment", variable))
         self.inference_mode, self.use_distributed_sampler, self.detect_anomaly = inference_mode, use_distributed_sampler, detect_anomaly
         self.enable_autolog_hparams = enable_autolog_hparams
+        self.compile = read_compile(compile)
         self._assemble()
         set_flags(deterministic, benchmark)
         self.manager.hook.lx_trainer_created(trainer=self)
@@ -149,8 +153,7 @@ class Trainer(RunView):
         """Builds the parts that the resolution chose."""
         resolution = self.resolution
         self.fabric = Fabric.from_resolution(resolution)
-        folder = self.default_root_dir
-        self.loggers: list[Logger] = [choice.make(save_dir=folder, root_dir=folder) for choice in resolution.loggers]
+        self._loggers: list[Logger] = self._make_loggers(resolution)
         self.callbacks: list[Callback] = order_callbacks((choice.make() for choice in resolution.callbacks), self.manager.registry.callback)
         require_distinct_states(self.callbacks)
         self.profiler = resolution.profiler.make() if resolution.profiler else None
@@ -166,12 +169,10 @@ class Trainer(RunView):
         self.train_dataloader: Any = None
         self.val_dataloaders = self.test_dataloaders = self.predict_dataloaders = None
         self.num_eval_batches: list[int | float] = []
-        self.num_test_batches: list[int | float] = []
-        self.num_predict_batches: list[int | float] = []
         self.train_meters: dict[Any, Any] = {}
         self.val_meters: dict[Any, Any] = {}
         self.test_meters: dict[Any, Any] = {}
-        self.eval_progress = {name: BatchProgress() for name in ("validate_loop", "test_loop", "predict_loop")}
+        self.validate_loop, self.test_loop, self.predict_loop = EvaluationProgress(), EvaluationProgress(), EvaluationProgress()
         self.fit_loop = FitLoop(self)
         self.dispatch: Dispatch = None  # type: ignore[assignment]  # made when a run begins
         self.run: Run | None = None
@@ -318,8 +319,22 @@ class Trainer(RunView):
         return self.loggers[0] if self.loggers else None
 
     @logger.setter
-    def logger(self, logger: Logger | None) -> None:
-        self.loggers = [logger] if logger is not None else []
+    def logger(self, logger: Any) -> None:
+        self.loggers = logger
+
+    @property
+    def loggers(self) -> list[Logger]:
+        """The loggers; what is assigned is read as the argument `logger`, so that it may be a name, except that None means none."""
+        return self._loggers
+
+    @loggers.setter
+    def loggers(self, loggers: Any) -> None:
+        request = replace(self.resolution.request, logger=False if loggers is None else loggers)
+        self._loggers = self._make_loggers(resolve(request, self.manager.registry))
+
+    def _make_loggers(self, resolution: Resolution) -> list[Logger]:
+        folder = self.default_root_dir
+        return [choice.make(save_dir=folder, root_dir=folder) for choice in resolution.loggers]
 
     @property
     def log_dir(self) -> str | None:

@@ -61,8 +61,14 @@ class Evaluation:
             loaders = self._loaders.flattened if sequential else [self._loaders]
             self.num_batches = [trainer.loaders.count(loader, name, self._limit) for loader in loaders]
             check_signature(getattr(trainer.lightning_module, self._step_name), self._step_name, len(loaders))
-            setattr(trainer, f"{self.prefix}_dataloaders", self._loaders)
+            setattr(trainer, f"{self.prefix}_dataloaders", self._loaders.iterables)
+            if trainer.state.fn != "fit":
+                getattr(trainer, f"{trainer.state.fn}_loop").max_batches = self.num_batches
         return self.num_batches
+
+    def forget_data(self) -> None:
+        """Lets go of the loaders, so that they are asked for again; in the hooks of its start, for this very run."""
+        self._loaders = None
 
     def run(
         self, *, at_most: int | float = math.inf, quiet: bool = False, reload: bool = False, progress: BatchProgress | None = None
@@ -79,6 +85,8 @@ class Evaluation:
         before = log.begin_stage(self._meters, training=False)
         with no_gradients(trainer), evaluating(trainer, f"on_{stage}_model_eval", f"on_{stage}_model_train"):
             dispatch.emit(f"on_{stage}_start")
+            if self._loaders is None:  # a hook of the start has changed the data
+                counts = trainer.num_eval_batches = [min(count, at_most) for count in self.load_data()]
             dispatch.emit(f"on_{stage}_epoch_start")
             assert self._loaders is not None
             set_epochs(self._loaders, trainer.current_epoch)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from lx.bounds import count_steps, counted
@@ -92,16 +93,10 @@ class FitLoop:
 
     def _run_epoch(self, epoch: TrainEpoch) -> None:
         trainer, progress = self._trainer, self.progress
-        if self._is_reload_due(self._loaded_in):
-            self._load_data()
-        set_epochs(self._loader, progress.epoch["completed"])
         trainer.log.at_step = True
-        iterator = iter(self._loader)
-        if isinstance(self._loader, CombinedLoader):
-            iterator = (batch for batch, _, _ in iterator)
         place, self._place = self._place, Resumption()
         start, again = progress.batch.processed if place.within_epoch else 0, 0 if place.loaders_go_on else place.held
-        self.samples.begin(self._loader, processes=trainer.world_size, start=start, held=again)
+        iterator = self._iterate(start, again)
         if place.within_epoch:
             if not place.loaders_go_on:
                 # What was trained on before is passed over, so that no batch is seen twice.
@@ -113,6 +108,8 @@ class FitLoop:
             epoch.optimize.begin_epoch()
             trainer.dispatch.emit("on_train_epoch_start")
             progress.epoch["started"] += 1
+            if self._loader is None:  # a hook of the epoch's start has changed the data
+                iterator = self._iterate()
         if not (trainer.should_stop and self.may_stop()):  # a hook of the epoch's start may have asked to stop
             iterator = iterator if trainer.barebones else self.samples.fetched(iterator)
             iterator = trainer.dispatch.fetched(iterator, "[_TrainingEpochLoop].train_dataloader_next")
@@ -142,6 +139,14 @@ class FitLoop:
         progress.epoch["completed"] += 1
         if trainer.received_sigterm:
             raise SIGTERMException(143)
+
+    def _iterate(self, start: int = 0, held: int = 0) -> Iterator[Any]:
+        """Begins to go through the training loader, asked for again where that is due."""
+        self._load_data()
+        set_epochs(self._loader, self.progress.epoch["completed"])
+        iterator = iter(self._loader)
+        self.samples.begin(self._loader, processes=self._trainer.world_size, start=start, held=held)
+        return (batch for batch, _, _ in iterator) if isinstance(self._loader, CombinedLoader) else iterator
 
     # -- what a trainer tells of it ---------------------------------------------------------------------------------------
 
@@ -222,14 +227,21 @@ class FitLoop:
         return bool(every) and self.progress.epoch["completed"] // every > loaded_in // every
 
     def load_data(self) -> None:
-        """Asks for the training loader, if that has not been done."""
+        """Asks for the training loader, if that has not been done; raises `MisconfigurationException` before there is one to ask for."""
+        if getattr(self._trainer, "loaders", None) is None:
+            raise MisconfigurationException(
+                "trainer.estimated_stepping_batches counts the batches of a fit; ask for it within one, as in configure_optimizers."
+            )
         if self._loader is None:
             self._load_data()
 
     def forget_data(self) -> None:
-        """Lets go of the loaders of an earlier fit."""
+        """Lets go of the loaders, so that they are asked for again: those of training when the next epoch begins, which may be done in
+        the hooks of its start, too, those of validation when it is run."""
         self._loader = None
         self.num_training_batches = math.inf
+        if self.validation is not None:
+            self.validation.forget_data()
 
     def _load_data(self) -> None:
         trainer, limits = self._trainer, self._trainer.limits

@@ -10,7 +10,6 @@ from lx.data.combined import CombinedLoader
 from lx.data.source import Batches
 from lx.kernel.errors import SIGTERMException
 from lx.loops.evaluate import check_signature, evaluating, no_gradients, step_arguments
-from lx.loops.progress import BatchProgress
 from lx.rank_zero import rank_zero_warn
 from lx.wrappers import bind_step
 
@@ -33,7 +32,8 @@ class Prediction:
     def __init__(self, trainer: Any, keep: bool) -> None:
         self._trainer = trainer
         self._keep = keep
-        self.progress = BatchProgress()
+        self._loaders: CombinedLoader | None = None
+        self.progress = trainer.predict_loop.batch_progress
         module = trainer.lightning_module
         self._step = trainer.dispatch.timed(bind_step(trainer, "predict_step"), module, "LightningModule", "predict_step")
 
@@ -42,17 +42,14 @@ class Prediction:
         trainer, dispatch = self._trainer, self._trainer.dispatch
         if not trainer.limits.limit_predict_batches:
             return [] if self._keep else None
-        loaders: CombinedLoader = trainer.loaders.evaluation(trainer.source.request("predict"), "predict")
-        trainer.predict_dataloaders = loaders
-        each = loaders.flattened
-        counts = [trainer.loaders.count(loader, "limit_predict_batches", trainer.limits.limit_predict_batches) for loader in each]
-        trainer.num_eval_batches = trainer.num_predict_batches = counts
-        check_signature(trainer.lightning_module.predict_step, "predict_step", len(each))
-        kept: list[list[Any]] = [[] for _ in each]
+        each, counts = self._load_data()
         self.progress.begin()
         trainer.log.begin_stage({}, training=False)
         with no_gradients(trainer), evaluating(trainer, "on_predict_model_eval", "on_predict_model_train"):
             dispatch.emit("on_predict_start")
+            if self._loaders is None:  # a hook of the start has changed the data
+                each, counts = self._load_data()
+            kept: list[list[Any]] = [[] for _ in each]
             dispatch.emit("on_predict_epoch_start")
             for dataloader_idx, (loader, count) in enumerate(zip(each, counts, strict=True)):
                 if count:
@@ -63,6 +60,21 @@ class Prediction:
         if not self._keep:
             return None
         return kept[0] if len(kept) == 1 else kept
+
+    def forget_data(self) -> None:
+        """Lets go of the loaders, so that they are asked for again; in the hooks of its start."""
+        self._loaders = None
+
+    def _load_data(self) -> tuple[list[Any], list[int | float]]:
+        """Each loader, and how many of its batches are used."""
+        trainer = self._trainer
+        self._loaders = trainer.loaders.evaluation(trainer.source.request("predict"), "predict")
+        trainer.predict_dataloaders = self._loaders.iterables
+        each = self._loaders.flattened
+        counts = [trainer.loaders.count(loader, "limit_predict_batches", trainer.limits.limit_predict_batches) for loader in each]
+        trainer.num_eval_batches = trainer.predict_loop.max_batches = counts
+        check_signature(trainer.lightning_module.predict_step, "predict_step", len(each))
+        return each, counts
 
     def _run_loader(self, batches: Any, count: int | float, dataloader_idx: int, several: bool, kept: list[Any]) -> None:
         trainer, dispatch = self._trainer, self._trainer.dispatch

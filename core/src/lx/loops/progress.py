@@ -68,6 +68,26 @@ class BatchProgress:
         self.is_last_batch = state.get("is_last_batch", False)
 
 
+class EvaluationProgress:
+    """How far one kind of evaluation has come, which `trainer.validate_loop`, `test_loop` and `predict_loop` tell.
+
+    `max_batches` holds the batches of each loader, in the last run of it.
+    """
+
+    def __init__(self) -> None:
+        self.batch_progress = BatchProgress()
+        self.max_batches: list[int | float] = []
+
+    @property
+    def num_dataloaders(self) -> int:
+        """The number of loaders."""
+        return len(self.max_batches)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The evaluation's part of a checkpoint."""
+        return {"state_dict": {}, "batch_progress": self.batch_progress.state_dict()}
+
+
 class FitProgress:
     """All counters of a fit. `steps` counts optimizer steps, `windows` accumulation windows, which is the loggers' axis."""
 
@@ -124,7 +144,8 @@ class FitProgress:
         """Takes up what `state_dict` gave, here or in Lightning."""
         automatic = state["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]
         manual = state["epoch_loop.manual_optimization.optim_step_progress"]
-        chosen = manual if manual["total"]["completed"] else automatic["step"]
+        # Files of Lightning before 1.6 do not say which of the two it was, and have both.
+        chosen = manual if manual["total"]["completed"] > automatic["step"]["total"]["completed"] else automatic["step"]
         self.manual = chosen is manual
         self.steps = chosen["total"]["completed"]
         self.steps_before = self.steps - chosen["current"]["completed"]
