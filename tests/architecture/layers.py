@@ -69,6 +69,6 @@ LAYERS = (
     {"lx.loops"},
     {"lx.ending", "lx.fork", "lx.run", "lx.run_view", "lx.trainer", "lx.verify"},
     # What users import: names that are resolved on first use.
-    {"lx", "lx.accelerators", "lx.callbacks", "lx.demos", "lx.loggers", "lx.plugins", "lx.profilers", "lx.strategies", "lx.utilities"},
+    {"lx", "lx.accelerators", "lx.callbacks", "lx.demos", "lx.loggers", "lx.plugins", "lx.profilers", "lx.strategies", "lx.tuner", "lx.utilities"},
     {"lx.cli", "lx.testing"},
 )

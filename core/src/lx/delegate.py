@@ -1,6 +1,5 @@
 """Attributes that another object answers for, declared in one line each."""
 
-from operator import attrgetter
 from typing import Any
 
 
@@ -17,11 +16,16 @@ class delegated:  # noqa: N801 -- reads as a declaration, like property
     """
 
     def __init__(self, path: str, doc: str) -> None:
-        self._get = attrgetter(path)
+        self._names = path.split(".")
         self.__doc__ = doc
 
     def __get__(self, owner: Any, cls: type[Any] | None = None) -> Any:
-        return self if owner is None else self._get(owner)
+        if owner is None:
+            return self
+        found = owner
+        for name in self._names:  # not operator.attrgetter, which a compiler of steps cannot follow
+            found = getattr(found, name)
+        return found
 
 
 def in_role(role: str, doc: str) -> property:

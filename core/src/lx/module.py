@@ -19,7 +19,7 @@ from lx.rank_zero import rank_zero_warn
 
 __all__ = ["LightningModule"]
 
-_RUN_STATE = ("_trainer", "_fabric", "_log")
+_RUN_STATE = ("_trainer", "_fabric", "_log", "compiler")
 
 
 class LightningModule(ModelHooks, DataHooks, HyperparametersMixin, LoadableFromCheckpoint, Exportable, nn.Module):
@@ -44,6 +44,7 @@ class LightningModule(ModelHooks, DataHooks, HyperparametersMixin, LoadableFromC
         self._trainer: Any = None
         self._fabric: Any = None
         self._log: Any = None
+        self.compiler: Any = None  # compiles the steps of this module; from_compiled notes it
         self._automatic_optimization = True
         self._strict_loading: bool | None = None
         self._example_input_array: Any = None

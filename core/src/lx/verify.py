@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+from lx.compiled import inner
 from lx.data.datamodule import LightningDataModule
 from lx.data.source import Source
 from lx.dispatch import overrides
@@ -27,8 +28,7 @@ _STEPS = {
 
 def read_model(model: Any, fn: TrainerFn) -> LightningModule:
     """The module that was passed, or the one inside of what `torch.compile` made of it; raises `TypeError` for anything else."""
-    original = getattr(model, "_orig_mod", None)  # what torch.compile wrapped; it has no other name
-    module = original if isinstance(original, LightningModule) else model
+    module = inner(model) if isinstance(inner(model), LightningModule) else model
     if isinstance(module, LightningModule):
         if "_modules" not in vars(module):
             raise MisconfigurationException(f"{type(module).__name__}.__init__ does not call super().__init__(); call it first of all.")

@@ -36,7 +36,7 @@ def bind_step(trainer: Any, name: str) -> Callable[..., Any]:
     """A step method as it must be called in this run: in the precision's context, through the wrapper where the strategy wraps it."""
     module = trainer.lightning_module
     training_only = trainer.strategy.capabilities.wraps_training and name != "training_step"
-    return bind(getattr(module, name), module, module if training_only else trainer.model, trainer.precision_plugin)
+    return bind(trainer.run.compilation.of_step(name), module, module if training_only else trainer.model, trainer.precision_plugin)
 
 
 def through_forward(method: Callable[..., Any], module: nn.Module, wrapped: nn.Module) -> Callable[..., Any]:
