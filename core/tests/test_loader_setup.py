@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSam
 
 import lx.rng
 from lx import LightningDataModule, LightningModule
-from lx.data import CombinedLoader
+from lx.data import CombinedLoader, batch_indices
 from lx.data.samplers import ShareSampler
 from lx.data.source import Batches, LoaderSetup, Source, check_loaders
 from lx.interfaces.strategy import StrategyCapabilities
@@ -270,3 +270,19 @@ def test_no_batch_is_fetched_that_is_not_used() -> None:
 def test_samplers_of_shared_loaders_are_the_users_inside() -> None:
     loader = DataLoader(range(4), sampler=SequentialSampler(range(4)))
     assert setup(FakeDistributedStrategy(2, 1)).train(loader).sampler.sampler is loader.sampler
+
+
+# -- indices -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_loader_to_predict_tells_the_indices_of_its_batches_where_it_draws_any() -> None:
+    loader = DataLoader(range(10, 15), batch_size=2)  # type: ignore[arg-type, var-annotated]
+    (ready,) = setup().evaluation(loader, "predict").flattened
+    assert ready is not loader
+    assert rows(ready) == rows(loader)  # whether or not anybody asks
+    indices = batch_indices(ready)
+    assert rows(ready) == rows(loader)
+    assert list(indices or ()) == [[0, 1], [2, 3], [4]]
+    assert batch_indices(loader) is None
+    assert batch_indices([1, 2]) is None
+    assert (len(ready), ready.batch_size, ready.batch_sampler.drop_last) == (3, 2, False)

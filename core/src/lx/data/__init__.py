@@ -2,5 +2,6 @@
 
 from lx.data.combined import CombinedLoader
 from lx.data.datamodule import LightningDataModule
+from lx.data.indices import batch_indices
 
-__all__ = ["CombinedLoader", "LightningDataModule"]
+__all__ = ["CombinedLoader", "LightningDataModule", "batch_indices"]

@@ -106,7 +106,7 @@ def clone(loader: DataLoader[Any], **replaced: Any) -> DataLoader[Any]:
     sampler = replaced.get("sampler")
     if "batch_sampler" in replaced:
         copy.__dict__["batch_sampler"] = replaced["batch_sampler"]
-        sampler = replaced["batch_sampler"].sampler
+        sampler = getattr(replaced["batch_sampler"], "sampler", loader.sampler)
     copy.__dict__["sampler"] = sampler
     return copy
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lx.data.combined import CombinedLoader, combine, is_collection, length_of
+from lx.data.indices import recorded
 from lx.data.samplers import distribute, in_sequence, is_distributed, is_shuffled
 from lx.hooks import DataHooks
 from lx.limits import num_batches
@@ -89,7 +90,7 @@ class LoaderSetup:
         loader = self._shared(loader, prefix)
         if os.environ.get(WORKERS_VARIABLE, "0") == "1" and loader.worker_init_fn is None:
             loader.worker_init_fn = worker_init_function
-        return loader
+        return recorded(loader) if prefix == "predict" else loader
 
     def _shared(self, loader: DataLoader[Any], prefix: str) -> DataLoader[Any]:
         distributed = self.strategy.capabilities.distributed and self.use_distributed_sampler
