@@ -10,7 +10,7 @@ from lx.spans import Unit
 
 
 class counted:  # noqa: N801 -- reads as a declaration, like property
-    """An attribute that is checked as an argument is whenever it is assigned; to read it costs no more than any other.
+    """An attribute that is checked as an argument is whenever it is assigned; reading it runs no code.
 
     >>> class Loop:
     ...     max_epochs = counted(least=-1, optional=True, unit=Unit.EPOCHS)
