@@ -244,7 +244,14 @@ def test_help_lists_the_commands_of_plugins_too(lx: Run) -> None:
     for arguments in ([], ["--help"], ["-h"]):
         result = lx(*arguments)
         assert result.code == 0
-        assert [line.split()[0] for line in result.out.splitlines() if line.startswith("  ")] == ["plugins", "env", "dig", "--version"]
+        assert [line.split()[0] for line in result.out.splitlines() if line.startswith("  ")] == [
+            "plugins",
+            "env",
+            "upgrade-checkpoint",
+            "consolidate",
+            "dig",
+            "--version",
+        ]
         assert "digs clay" in result.out
 
 

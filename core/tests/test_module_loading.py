@@ -2,6 +2,7 @@
 
 import io
 from argparse import Namespace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -302,7 +303,7 @@ def test_without_a_checkpoint_io_it_is_said_what_to_install(monkeypatch: pytest.
 
 
 def test_an_open_file_is_read_safely_unless_told_otherwise() -> None:
-    content = checkpoint(Net(), extra=Namespace(a=1))
+    content = checkpoint(Net(), extra=Fraction(1, 2))
     with pytest.raises(Exception, match="Weights only load failed"):
         Net.load_from_checkpoint(file_of(content))
     assert Net.load_from_checkpoint(file_of(content), weights_only=False).width == 2

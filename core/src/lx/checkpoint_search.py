@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lx.kernel.errors import ArgumentTypeError
+from lx.kernel.errors import ArgumentTypeError, MisconfigurationException
 from lx.rank_zero import rank_zero_warn
 from lx.state import TrainerFn
 
@@ -40,8 +40,13 @@ class CheckpointSearch:
         """
         if asked is None:
             return self._default()
-        if not isinstance(asked, str | os.PathLike):
+        if isinstance(asked, bool) or not isinstance(asked, str | os.PathLike):
             raise ArgumentTypeError(f"ckpt_path={asked!r}: it must be a path, 'best', 'last', 'hpc' or None.")
+        if isinstance(asked, str) and re.fullmatch("registry(:.*)?", asked, re.IGNORECASE):
+            raise MisconfigurationException(
+                f"ckpt_path={asked!r}: lx has no model registry; download the checkpoint with the client of the registry, and pass the path"
+                f" of the file (a file of that name is './{asked}')."
+            )
         if not os.fspath(asked):
             raise ValueError(
                 f"trainer.{self._fn}(ckpt_path={asked!r}): the path is empty, as best_model_path of a callback is while nothing has been"
@@ -93,7 +98,8 @@ class CheckpointSearch:
     def _hpc(self) -> Path:
         """The newest of the checkpoints that a job wrote before it was queued again."""
         folder = Path(self._trainer.default_root_dir)
-        numbers = {int(match[1]): path for path in folder.glob("hpc_ckpt_*.ckpt") if (match := re.search(r"_(\d+)\.ckpt$", path.name))}
+        # Names that only resemble it, such as hpc_ckpt_old_3.ckpt, are somebody else's.
+        numbers = {int(match[1]): path for path in folder.glob("*") if (match := re.fullmatch(r"hpc_ckpt_(\d+)\.ckpt", path.name))}
         if not numbers:
             raise ValueError(
                 f"ckpt_path='hpc': there is no file hpc_ckpt_<number>.ckpt in {str(folder)!r} (default_root_dir); give the path of a"

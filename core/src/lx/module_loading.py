@@ -2,16 +2,18 @@
 
 import csv
 import inspect
+import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from lx.checkpoint import check
+from lx.checkpoint import check, read, restore_datamodule
 from lx.hparams import AttributeDict
 from lx.kernel import default_manager
-from lx.kernel.errors import CheckpointMismatchError, NotInstalledError
+from lx.kernel.errors import ArgumentTypeError, CheckpointCorruptError, CheckpointError, CheckpointMismatchError, NotInstalledError
 from lx.rank_zero import rank_zero_warn
 
 T = TypeVar("T")
@@ -58,9 +60,7 @@ def _load_from_checkpoint(
     hparams = {name: value for name, value in hparams.items() if name not in ("_class_path", "_instantiator")}
     obj: Any = cls(**_arguments(cls, checkpoint.get(f"{prefix}hparams_name"), hparams, kwargs))
     if not isinstance(obj, torch.nn.Module):
-        state = checkpoint.get(type(obj).__qualname__)
-        if state:
-            obj.load_state_dict(state)
+        restore_datamodule(obj, checkpoint)
         return obj  # type: ignore[no-any-return]
     return _load_module(obj, checkpoint, strict)  # type: ignore[no-any-return]
 
@@ -92,15 +92,35 @@ def _load_module(module: Any, checkpoint: dict[str, Any], strict: bool | None) -
 
 
 def read_checkpoint(path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-    """A checkpoint from a path, by the checkpoint I/O that is installed, or from an open binary file."""
+    """A checkpoint from a path, by the checkpoint I/O that is installed, or from an open binary file, in the layout of today.
+
+    Raises `ArgumentTypeError` for what is neither, or for a `weights_only` that is no bool, and what the checkpoint I/O raises.
+    """
     if hasattr(path, "read"):
-        return torch.load(path, map_location=map_location, weights_only=True if weights_only is None else weights_only)  # type: ignore[no-any-return]
+        return read(_load_open_file, path, map_location, weights_only)  # type: ignore[no-any-return]
+    if not isinstance(path, str | os.PathLike):
+        raise ArgumentTypeError(f"checkpoint_path={path!r}: it must be a path, or a file that was opened with mode 'rb'.")
+    if not os.fspath(path):
+        raise ValueError("checkpoint_path='': the path is empty, as best_model_path of a callback is while nothing has been saved.")
+    return read(installed_checkpoint_io().load_checkpoint, path, map_location, weights_only)  # type: ignore[no-any-return]
+
+
+def installed_checkpoint_io() -> Any:
+    """The checkpoint I/O that is used where no Trainer chooses one; raises `NotInstalledError` if there is none."""
     registry = default_manager().registry.checkpoint_io
     entries = registry.standing_for("default")
     if not entries:
         raise NotInstalledError("no checkpoint I/O is installed; `pip install lx-standard` brings one.")
-    io = registry.build(f"{entries[0].name}@{entries[0].provider}")
-    return io.load_checkpoint(path, map_location=map_location, weights_only=weights_only)  # type: ignore[no-any-return]
+    return registry.build(f"{entries[0].name}@{entries[0].provider}")
+
+
+def _load_open_file(file: Any, map_location: Any, weights_only: bool | None) -> Any:
+    try:
+        return torch.load(file, map_location=map_location, weights_only=True if weights_only is None else weights_only)
+    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        if "weights_only" in str(error):
+            raise CheckpointError(f"the open file holds more than tensors and plain values: {error}") from error
+        raise CheckpointCorruptError(f"the open file {file!r} holds no checkpoint: {str(error).partition(chr(10))[0]}") from error
 
 
 def _where_possible(storage: Any, location: str) -> Any:
@@ -150,9 +170,9 @@ def read_hparams(path: str | Path) -> dict[str, Any]:
 
 
 def _literal(text: str) -> Any:
-    for read in (int, float):
+    for kind in (int, float):
         try:
-            return read(text)
+            return kind(text)
         except ValueError:
             continue
     return {"True": True, "False": False, "None": None}.get(text, text)

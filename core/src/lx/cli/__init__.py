@@ -1,4 +1,7 @@
-"""The `lx` command: `lx plugins`, `lx env`, and the subcommands that plugins add through the hook `lx_cli_commands`."""
+"""The `lx` command: `lx plugins`, `lx env`, `lx upgrade-checkpoint`, `lx consolidate`, and the subcommands that plugins add.
+
+They add them through the hook `lx_cli_commands`.
+"""
 
 import os
 import sys
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 import lx
-from lx.cli import env, plugins
+from lx.cli import consolidate, env, plugins, upgrade
 from lx.cli.table import columns
 from lx.kernel.errors import LxError
 from lx.kernel.manager import PluginManager
@@ -40,6 +43,8 @@ class CommandLine:
         self._commands: dict[str, Command] = {}
         self.add_command("plugins", lambda arguments: plugins.run(manager, arguments), help="lists the plugins, or shows one")
         self.add_command("env", lambda arguments: env.run(manager, arguments), help="prints versions and devices, for bug reports")
+        self.add_command("upgrade-checkpoint", upgrade.run, help="rewrites files of older releases of Lightning in the layout of today")
+        self.add_command("consolidate", consolidate.run, help="makes one file of the folder that a sharded run saved")
 
     def add_command(self, name: str, function: Function, *, help: str = "") -> None:  # noqa: A002 -- the word of argparse
         """Adds a subcommand; `function` gets the list of arguments after its name, and returns the exit code (None is 0).

@@ -79,6 +79,8 @@ class ModelCheckpoint(Checkpoint):
             raise MisconfigurationException(f"mode={mode!r}: it must be 'min' or 'max'.")
         if isinstance(save_top_k, bool) or not isinstance(save_top_k, int) or save_top_k < -1:
             raise MisconfigurationException(f"save_top_k={save_top_k!r}: it must be -1 (all), 0 (none) or a number of checkpoints to keep.")
+        if not isinstance(monitor, str | None):
+            raise MisconfigurationException(f"monitor={monitor!r}: it must be the name of a logged value, such as 'val_loss', or None.")
         if monitor is None and save_top_k not in (-1, 0, 1):
             raise MisconfigurationException(f"save_top_k={save_top_k!r} needs monitor=..., the logged value that says which are the best.")
         if save_last not in (None, True, False, "link"):
@@ -328,7 +330,7 @@ class ModelCheckpoint(Checkpoint):
             )
             return
         # The tensors may have been saved, and mapped, to another device.
-        self.best_k_models = {path: as_score(score, self.mode) for path, score in state_dict["best_k_models"].items()}
+        self.best_k_models = {path: as_score(score, self.mode) for path, score in state_dict.get("best_k_models", {}).items()}
         for name in ("best_model_score", "current_score", "kth_value"):
             if state_dict.get(name) is not None:
                 setattr(self, name, as_score(state_dict[name], self.mode))

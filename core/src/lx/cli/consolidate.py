@@ -1,0 +1,89 @@
+"""`lx consolidate`: makes one file of the folder of shards that a sharded strategy saved."""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+META = "meta.pt"
+"""The file beside the shards with all that is no tensor of the model or of an optimizer."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs `lx consolidate` with the arguments after this word; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="lx consolidate",
+        description="Makes one file, which any strategy reads, of a folder that was saved with torch.distributed.checkpoint. torch"
+        " unpickles the index of such a folder, which can run code: use it for folders whose origin you trust.",
+    )
+    parser.add_argument("folder", type=Path, help="the folder with the shards")
+    parser.add_argument(
+        "-o", "--output-file", "--output_file", type=Path, help="the file, which must not exist (default: FOLDER.consolidated)"
+    )
+    options = parser.parse_args(arguments)
+    output = options.output_file or options.folder.with_name(options.folder.name + ".consolidated")
+    try:
+        keys = consolidate(options.folder, output)
+    except Exception as error:  # whatever torch makes of a folder that is something else
+        print(f"lx consolidate: {error}", file=sys.stderr)
+        return 1
+    print(f"{output}: {', '.join(keys)}")
+    return 0
+
+
+def consolidate(folder: Path, output: Path) -> list[str]:
+    """Writes the file; returns the keys in it.
+
+    Raises `FileNotFoundError` and `NotADirectoryError` for what is no folder, `ValueError` for one without shards, `FileExistsError` for
+    an output that is there already.
+    """
+    check(folder, output)
+    from torch import load  # noqa: PLC0415 -- `lx plugins`, in the same package, needs no torch
+    from torch.distributed.checkpoint.format_utils import dcp_to_torch_save  # noqa: PLC0415
+
+    from lx.module_loading import installed_checkpoint_io, read_checkpoint  # noqa: PLC0415
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".consolidating-") as scratch:
+        joined = Path(scratch) / "joined"
+        dcp_to_torch_save(folder, joined)
+        content = load(joined, map_location="cpu", weights_only=True, mmap=True)
+        meta = folder / META
+        if meta.exists():
+            content = named_as_in_a_file(content, read_checkpoint(meta, "cpu"))
+        installed_checkpoint_io().save_checkpoint(content, output)
+    return list(content)
+
+
+def check(folder: Path, output: Path) -> None:
+    """Raises what `consolidate` raises, before torch is imported and anything is read."""
+    if not folder.exists():
+        raise FileNotFoundError(f"there is no folder {str(folder)!r}.")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{str(folder)!r} is a file; give the folder with the shards of a checkpoint.")
+    if not (folder / ".metadata").exists():
+        raise ValueError(
+            f"{str(folder)!r} holds no shards: a folder that torch.distributed.checkpoint wrote has a file .metadata; give the folder that"
+            " a sharded strategy saved."
+        )
+    if output.exists():
+        raise FileExistsError(f"{str(output)!r} exists; remove it, or choose another name with --output-file.")
+
+
+def named_as_in_a_file(tensors: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
+    """What lies in the shards and beside them, under the keys that a checkpoint of a Trainer has where it is one file."""
+    if "pytorch-lightning_version" not in meta:  # of Fabric, whose keys are the user's
+        return {**meta, **tensors}
+    content, optimizers = dict(meta), []
+    for key, value in tensors.items():
+        if key == "model":
+            content["state_dict"] = value
+        elif key.startswith("optimizer_") and key.removeprefix("optimizer_").isdecimal():
+            optimizers.append((int(key.removeprefix("optimizer_")), value))
+        else:
+            content[key] = value
+    if optimizers:
+        content["optimizer_states"] = [state for _, state in sorted(optimizers, key=lambda pair: pair[0])]
+    return content
