@@ -173,8 +173,15 @@ def test_a_hook_of_other_times_is_told_with_its_successor(trainer: Trainer, entr
 
 def test_a_training_step_that_waits_for_the_index_of_an_optimizer(trainer: Trainer) -> None:
     model = model_with(training_step=lambda self, batch, batch_idx, optimizer_idx: None)
-    with pytest.raises(RuntimeError, match=r"parameter optimizer_idx, which is never passed; with several optimizers use manual"):
+    with pytest.raises(RuntimeError, match=r"parameter optimizer_idx, which is never passed: one loss has all optimizers step"):
         trainer.fit(model, loader())
+
+
+@pytest.mark.parametrize(("entry_point", "step"), [("fit", "training_step"), ("validate", "validation_step"), ("predict", "predict_step")])
+def test_a_step_that_waits_for_the_iterator_is_told_what_it_gets(trainer: Trainer, entry_point: str, step: str) -> None:
+    model = model_with(**{step: lambda self, dataloader_iter: None})
+    with pytest.raises(MisconfigurationException, match=rf"{step}\(dataloader_iter\) would .*: def {step}\(self, batch, batch_idx\)"):
+        getattr(trainer, entry_point)(model, loader())
 
 
 @pytest.mark.parametrize(("argument", "value"), [("gradient_clip_val", 1.0), ("accumulate_grad_batches", 2)])

@@ -88,7 +88,13 @@ def verify(fn: TrainerFn, module: LightningModule, source: Source, trainer: Any)
             collect = "collect what you need yourself, and " if old.endswith("epoch_end") else ""
             raise NotImplementedError(f"{type(module).__name__}.{old} is never called; {collect}use {new}.")
     for step in _STEPS[fn]:
-        if not inspect.signature(getattr(module, step)).parameters:
+        parameters = inspect.signature(getattr(module, step)).parameters
+        if "dataloader_iter" in parameters:
+            raise MisconfigurationException(
+                f"{type(module).__name__}.{step}(dataloader_iter) would fetch its batches itself, which lx does not offer: def {step}(self,"
+                " batch, batch_idx). What the iterator was to do to them, a loader can do, or on_after_batch_transfer."
+            )
+        if not parameters:
             raise ArgumentTypeError(f"{type(module).__name__}.{step} has no parameter for the batch: def {step}(self, batch, batch_idx).")
     source.check_given()
     _CHECKS[fn](module, source)
@@ -126,7 +132,8 @@ def _fit(module: LightningModule, source: Source) -> None:
     _require_loader(module, source, "train", "fit")
     if "optimizer_idx" in inspect.signature(module.training_step).parameters:
         raise RuntimeError(
-            "training_step has a parameter optimizer_idx, which is never passed; with several optimizers use manual optimization."
+            "training_step has a parameter optimizer_idx, which is never passed: one loss has all optimizers step; where each has a loss of"
+            " its own, use manual optimization."
         )
     has_loader, has_step = source.has("val"), _has(module, "validation_step")
     if has_loader and not has_step:

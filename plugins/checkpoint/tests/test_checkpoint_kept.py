@@ -184,6 +184,7 @@ def test_scores_can_be_written_down(fit):
         ({"save_top_k": True}, "save_top_k=True"),
         ({"save_top_k": 2}, "save_top_k=2 needs monitor"),
         ({"mode": "auto"}, "mode='auto'"),
+        ({"monitor": 3}, "monitor=3: it must be the name of a logged value"),
         ({"save_last": "copy"}, "save_last='copy'"),
         ({"every_n_train_steps": -1}, "every_n_train_steps=-1"),
         ({"every_n_train_steps": 1, "every_n_epochs": 1}, "exclude each other"),

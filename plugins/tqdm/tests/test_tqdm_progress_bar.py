@@ -341,9 +341,10 @@ def test_disable_and_enable_while_it_runs(terminal):
     bar.teardown(owner, None, "fit")
 
 
-def test_negative_rates_are_refused():
-    with pytest.raises(MisconfigurationException, match=r"refresh_rate is -1; give .* 0 to disable"):
-        TQDMProgressBar(refresh_rate=-1)
+@pytest.mark.parametrize("rate", [-1, "x", 0.5, None])
+def test_rates_that_are_no_number_of_batches_are_refused(rate):
+    with pytest.raises(MisconfigurationException, match=rf"refresh_rate is {rate!r}; give .* 0 to disable"):
+        TQDMProgressBar(refresh_rate=rate)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from lx.interfaces.progress_bar import ProgressBar
 from lx.kernel.errors import MisconfigurationException
+from lx.limits import is_integer
 from lx_plugin_rich.display import Display, MetricsColumn, RichProgressBarTheme, standard_columns
 from lx_plugin_rich.line import Line, Pace
 
@@ -32,7 +33,7 @@ class RichProgressBar(ProgressBar):
     output is no terminal (a pipe, a log of CI), a line is printed per epoch, and in epochs that last one a minute.
 
     Override `configure_columns` to change the columns, and `get_metrics` to change what is shown beside them.
-    Raises `MisconfigurationException` for a negative `refresh_rate`.
+    Raises `MisconfigurationException` for a `refresh_rate` that is negative or no int.
 
     >>> RichProgressBar(refresh_rate=0).listens_to("on_train_batch_end")
     False
@@ -54,9 +55,9 @@ class RichProgressBar(ProgressBar):
         console_kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if refresh_rate < 0:
+        if not is_integer(refresh_rate) or refresh_rate < 0:
             raise MisconfigurationException(
-                f"refresh_rate is {refresh_rate}; give the number of batches between two refreshes, or 0 to disable the bar."
+                f"refresh_rate is {refresh_rate!r}; give the number of batches between two refreshes, or 0 to disable the bar."
             )
         self.refresh_rate = refresh_rate
         self.leave = leave

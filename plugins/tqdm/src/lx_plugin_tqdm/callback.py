@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from lx.interfaces.progress_bar import ProgressBar
 from lx.kernel.errors import MisconfigurationException
+from lx.limits import is_integer
 from lx_plugin_tqdm.above import Prints
 from lx_plugin_tqdm.line import Line, Nowhere, Pace, bar_class, effective_rate, in_notebook, is_live
 
@@ -29,7 +30,7 @@ class TQDMProgressBar(ProgressBar):
     a line is printed per epoch, and in epochs that last one a minute.
 
     To change a bar, override the `init_..._tqdm` method that makes it; to change what is shown beside it, override `get_metrics`.
-    Raises `MisconfigurationException` for a negative `refresh_rate`.
+    Raises `MisconfigurationException` for a `refresh_rate` that is negative or no int.
 
     >>> TQDMProgressBar(refresh_rate=0).listens_to("on_train_batch_end")
     False
@@ -49,9 +50,9 @@ class TQDMProgressBar(ProgressBar):
 
     def __init__(self, refresh_rate: int = 1, process_position: int = 0, leave: bool = False) -> None:
         super().__init__()
-        if refresh_rate < 0:
+        if not is_integer(refresh_rate) or refresh_rate < 0:
             raise MisconfigurationException(
-                f"refresh_rate is {refresh_rate}; give the number of batches between two refreshes, or 0 to disable the bar."
+                f"refresh_rate is {refresh_rate!r}; give the number of batches between two refreshes, or 0 to disable the bar."
             )
         self.refresh_rate = effective_rate(refresh_rate)
         self.process_position = process_position
