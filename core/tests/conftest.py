@@ -22,11 +22,13 @@ def fabric(plugin_manager: PluginManager) -> "Fabric":
 
 
 @pytest.fixture
-def second(plugin_manager: PluginManager) -> "Fabric":
+def second(plugin_manager: PluginManager, monkeypatch: pytest.MonkeyPatch) -> "Fabric":
     """The second of two processes, launched."""
     from lx import Fabric
+    from lx.rank_zero import rank_zero_only
     from lx.testing.fakes import FakeDistributedStrategy
 
+    monkeypatch.setattr(rank_zero_only, "rank", rank_zero_only.rank)  # which the launch changes, and the next test must not see
     launched = Fabric(manager=plugin_manager, strategy=FakeDistributedStrategy(2, 1), devices=2)
     launched.launch()
     return launched
