@@ -12,6 +12,8 @@ from lx.kernel.errors import MisconfigurationException
 from lx.kernel.registry import KindRegistry
 
 PHASES = ("first", "normal", "monitor", "last")
+CHAINS = ("on_before_batch_transfer", "on_after_batch_transfer")
+"""The events whose callbacks may each return a batch for the next; the module's hooks of these names stand for themselves."""
 AFTER_MODULE = ("monitor", "last")
 """The phases whose `on_train_epoch_end` comes after the module's."""
 
@@ -124,7 +126,8 @@ class Dispatch:
         self._base = base
         self.events: dict[str, Callable[..., Any] | None] = {}
         for event in EVENTS:
-            own = getattr(module, event, None) if event not in ("setup", "teardown") and overrides(module, event, base) else None
+            listens = event not in ("setup", "teardown", *CHAINS) and overrides(module, event, base)
+            own = getattr(module, event, None) if listens else None
             self.events[event] = self._fan(event, [callback for callback in callbacks if callback.listens_to(event)], own)
 
     def __getattr__(self, event: str) -> Callable[..., Any] | None:
@@ -203,7 +206,10 @@ class Dispatch:
         before = tuple(self.timed(getattr(callback, event), callback, "Callback", event) for callback in early)
         after = tuple(self.timed(getattr(callback, event), callback, "Callback", event) for callback in late)
         hook = self.timed(own, self._module, "LightningModule", event) if own is not None else None
-        fan = compile_fan(event, before, hook, after, self._trainer, self._module, self._log) if before or hook or after else None
+        if event in CHAINS:
+            fan = compile_chain(event, before, self._trainer, self._module, self._log) if before or self._trace else None
+        else:
+            fan = compile_fan(event, before, hook, after, self._trainer, self._module, self._log) if before or hook or after else None
         if self._trace is None:
             return fan
         module = [type(self._module).__name__] if hook else []
@@ -261,6 +267,23 @@ def compile_fan(
             log.site = outer
 
     return fan
+
+
+def compile_chain(site: str, listeners: tuple[Callable[..., Any], ...], trainer: Any, module: Any, log: Any) -> Callable[[Any, int], Any]:
+    """One function for all callbacks that may exchange a batch: each gets what the one before returned, if that was not None."""
+
+    def chain(batch: Any, dataloader_idx: int) -> Any:
+        outer, log.site = log.site, site
+        try:
+            for listener in listeners:
+                exchanged = listener(trainer, module, batch, dataloader_idx)
+                if exchanged is not None:
+                    batch = exchanged
+            return batch
+        finally:
+            log.site = outer
+
+    return chain
 
 
 def trace_line(event: str, names: list[str]) -> str:

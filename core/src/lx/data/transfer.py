@@ -20,6 +20,7 @@ def compile_transfer(
 ) -> Callable[[Any, int], Any]:
     """One function of (batch, dataloader_idx) that brings a batch to the device; the data module's hooks win over the module's."""
     before, move, after = (_hook(name, module, datamodule, dispatch) for name in HOOKS)
+    before, after = _in_turn(dispatch.on_before_batch_transfer, before), _in_turn(dispatch.on_after_batch_transfer, after)
     converts = precision.convert_input if type(precision).convert_input is not Precision.convert_input else None
     default_move = _stay_or_move(device, non_blocking)
 
@@ -32,6 +33,13 @@ def compile_transfer(
         return batch if after is None else after(batch, dataloader_idx)
 
     return default_move if converts is None and before is None and move is None and after is None else transfer
+
+
+def _in_turn(callbacks: Callable[..., Any] | None, hook: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    """The callbacks' part of a hook and then its own, where there are both."""
+    if callbacks is None or hook is None:
+        return callbacks or hook
+    return lambda batch, dataloader_idx: hook(callbacks(batch, dataloader_idx), dataloader_idx)
 
 
 def _hook(name: str, module: Any, datamodule: Any, dispatch: Dispatch) -> Callable[..., Any] | None:

@@ -139,6 +139,18 @@ class Callback:
     def on_before_zero_grad(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Called before gradients are cleared, on the first batch of an accumulation window."""
 
+    def on_before_batch_transfer(self, trainer: Any, pl_module: Any, batch: Any, dataloader_idx: int) -> Any:
+        """Called with every batch of every stage, on the host, before the module's hook; a batch that is returned takes its place."""
+
+    def on_after_batch_transfer(self, trainer: Any, pl_module: Any, batch: Any, dataloader_idx: int) -> Any:
+        """Called with every batch of every stage, on the device, before the module's hook; a batch that is returned takes its place."""
+
+    def on_before_lr_scheduler_step(self, trainer: Any, pl_module: Any, scheduler: Any, metric: Any) -> None:
+        """Called before the trainer moves a scheduler; `metric` is what a plateau scheduler watches, else None."""
+
+    def on_after_lr_scheduler_step(self, trainer: Any, pl_module: Any, scheduler: Any, metric: Any) -> None:
+        """Called after the trainer moved a scheduler; the optimizer has its new learning rates."""
+
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Called when the run is ended by an exception, `KeyboardInterrupt` included, before `teardown`."""
 
@@ -191,6 +203,10 @@ EVENTS: tuple[str, ...] = (
     "on_after_backward",
     "on_before_optimizer_step",
     "on_before_zero_grad",
+    "on_before_batch_transfer",
+    "on_after_batch_transfer",
+    "on_before_lr_scheduler_step",
+    "on_after_lr_scheduler_step",
     "on_exception",
     "on_save_checkpoint",
     "on_load_checkpoint",

@@ -17,6 +17,8 @@ class Schedule:
         configs = trainer.lr_scheduler_configs if trainer.lightning_module.automatic_optimization else []
         self._trainer = trainer
         self._step = trainer.dispatch.own("lr_scheduler_step") or trainer.lightning_module.lr_scheduler_step
+        self._before = trainer.dispatch.on_before_lr_scheduler_step
+        self._after = trainer.dispatch.on_after_lr_scheduler_step
         self.by_step = [config for config in configs if config.interval == "step" and not config.reduce_on_plateau]
         self.by_epoch = [config for config in configs if config.interval == "epoch" and not config.reduce_on_plateau]
         self.plateau_by_step = [config for config in configs if config.interval == "step" and config.reduce_on_plateau]
@@ -42,7 +44,11 @@ class Schedule:
                 if metric is None:
                     continue
             self._trainer.fit_loop.progress.schedules += 1
+            if self._before is not None:
+                self._before(config.scheduler, metric)
             self._step(config.scheduler, metric)
+            if self._after is not None:
+                self._after(config.scheduler, metric)
 
     def _monitored(self, config: Any) -> Any:
         metrics = self._trainer.callback_metrics
