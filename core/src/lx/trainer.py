@@ -19,6 +19,7 @@ from lx.flags import check_deterministic, check_switches, read_folder, refuse_re
 from lx.interfaces.callback import Callback
 from lx.interfaces.logger import Logger
 from lx.kernel import PluginManager, default_manager
+from lx.kernel.errors import ArgumentTypeError
 from lx.limits import Limits, read_accumulation, read_limits, refuse_with_barebones
 from lx.logging import RunLog
 from lx.loops.fit import FitLoop
@@ -237,8 +238,10 @@ class Trainer(RunView):
         ckpt_path: Any = None,
         weights_only: bool | None = None,
     ) -> Any:
-        """Collects what `predict_step` returns: a list for one loader, a list of lists for several, None with
+        """Collects what `predict_step` returns on this rank: a list for one loader, a list of lists for several, None with
         `return_predictions=False`."""
+        if return_predictions not in (None, True, False):
+            raise ArgumentTypeError(f"trainer.predict(return_predictions={return_predictions!r}): it must be True, False or None for True.")
         run = Run(self, TrainerFn.PREDICTING, model, {"predict": dataloaders}, datamodule, ckpt_path, weights_only)
         run.keep_predictions = return_predictions is not False
         return run.start()
