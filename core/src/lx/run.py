@@ -175,7 +175,11 @@ class Run:
         )
         self.trainer.source = self.source
         self.trainer.loaders = LoaderSetup(
-            self.trainer.strategy, self.trainer.use_distributed_sampler, bool(limits.overfit_batches), allow_empty
+            self.trainer.strategy,
+            self.trainer.use_distributed_sampler,
+            bool(limits.overfit_batches),
+            allow_empty,
+            reloads=bool(limits.reload_dataloaders_every_n_epochs),
         )
 
     def _read_checkpoint(self) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from lx.data.combined import CombinedLoader, combine, is_collection, length_of
 from lx.data.indices import recorded
 from lx.data.samplers import distribute, in_sequence, is_distributed, is_shuffled
+from lx.data.workers import warn_of_workers
 from lx.hooks import DataHooks
 from lx.limits import num_batches
 from lx.rank_zero import PossibleUserWarning, rank_zero_warn
@@ -51,8 +52,9 @@ class Source:
 class LoaderSetup:
     """How loaders are made ready in this run: which share of the data, in which order, how many batches."""
 
-    def __init__(self, strategy: Any, use_distributed_sampler: bool, overfits: bool, allow_empty: bool) -> None:
+    def __init__(self, strategy: Any, use_distributed_sampler: bool, overfits: bool, allow_empty: bool, reloads: bool = False) -> None:
         self.strategy = strategy
+        self.reloads = reloads
         self.use_distributed_sampler = use_distributed_sampler
         self.overfits = overfits
         self.allow_empty = allow_empty
@@ -87,6 +89,7 @@ class LoaderSetup:
             loader = in_sequence(loader)
         elif prefix != "train" and is_shuffled(loader):
             rank_zero_warn(f"the {prefix} loader shuffles; an evaluation is easier to compare without.", PossibleUserWarning)
+        warn_of_workers(loader, prefix, len(self.strategy.parallel_devices or ()) or 1, self.reloads)
         loader = self._shared(loader, prefix)
         if os.environ.get(WORKERS_VARIABLE, "0") == "1" and loader.worker_init_fn is None:
             loader.worker_init_fn = worker_init_function
