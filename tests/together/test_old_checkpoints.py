@@ -51,7 +51,7 @@ def module_of(name: str) -> Any:
 
 def trainer_of(name: str, folder: Path, callbacks: list[Any]) -> Trainer:
     """A trainer like that of the file."""
-    off = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+    off: dict[str, Any] = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
     return Trainer(
         accelerator="cpu",
         default_root_dir=folder,

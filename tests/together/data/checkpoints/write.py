@@ -8,13 +8,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy
+import numpy as np
 import torch
 import tqdm.auto  # noqa: F401 -- which old releases take for imported
 
 warnings.simplefilter("ignore")
 # What old releases look for where it is no more.
-numpy.Inf = numpy.inf
+np.Inf = np.inf
 collections.Mapping, collections.Iterable = collections.abc.Mapping, collections.abc.Iterable  # type: ignore[attr-defined]
 
 torch.optim.lr_scheduler._LRScheduler = torch.optim.lr_scheduler.LRScheduler  # type: ignore[misc]
@@ -67,7 +67,7 @@ def run(scenario: dict[str, Any], folder: Path) -> None:
     options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     options |= {"default_root_dir": str(folder), "num_sanity_val_steps": 0, "progress_bar_refresh_rate": 0, "weights_summary": None}
     if RELEASE >= (1, 3):
-        from pytorch_lightning.callbacks import Timer  # noqa: PLC0415 -- not in the oldest
+        from pytorch_lightning.callbacks import Timer  # not in the oldest
 
         callbacks.append(Timer())
     if RELEASE < (1, 5):
@@ -79,4 +79,5 @@ def run(scenario: dict[str, Any], folder: Path) -> None:
     trainer.fit(module, datamodule=rows()(scenario.get("batches", 4)))
 
 
-main()
+if __name__ == "__main__":
+    main()
