@@ -6,7 +6,7 @@ from typing import Any
 
 from lx.kernel.errors import ComponentError, UnknownComponentError
 from lx.kernel.manager import default_manager
-from lx.kernel.registry import import_target
+from lx.kernel.registry import Registry, import_target
 
 
 def namespace(
@@ -33,16 +33,28 @@ def namespace(
         failures: list[ComponentError] = []
         for kind in kinds:
             try:
-                return registry.kind(kind).by_class(name)
+                return _by_class(registry, kind, name)
             except ComponentError as error:
                 failures.append(error)
         raise min(failures, key=_says_little)
 
     def names() -> list[str]:
         registry = default_manager().registry
-        return sorted({*bases, *(name for kind in kinds for name in registry.kind(kind).class_names())})
+        registry.load()
+        here = [kind for kind in kinds if kind in registry.kinds()]
+        return sorted({*bases, *(name for kind in here for name in registry.kind(kind).class_names())})
 
     return find, names
+
+
+def _by_class(registry: Registry, kind: str, name: str) -> Any:
+    """The class of that name; a kind may be a plugin's own, and absent with the plugin."""
+    registry.load()
+    if kind not in registry.kinds():
+        raise registry.diagnosis.missing(kind, name) or UnknownComponentError(
+            f"there is no {kind} class {name!r}: no plugin that brings this kind of component is installed."
+        )
+    return registry.kind(kind).by_class(name)
 
 
 def _says_little(error: ComponentError) -> int:
