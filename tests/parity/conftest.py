@@ -9,6 +9,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 COMPARISONS = {
     "test_the_calls_are_those_of_lightning": "traces of calls",
     "test_what_is_logged_is_what_lightning_logs": "records of what is logged",
+    "test_summaries_have_the_same_numbers": "summaries of models",
+    "test_a_monitor_logs_the_same_at_the_same_steps": "runs with a ThroughputMonitor",
     "test_the_files_are_those_of_lightning": "runs with a ModelCheckpoint",
     "test_a_run_is_stopped_where_lightning_stops_it": "runs with an EarlyStopping",
     "test_either_library_goes_on_from_the_file_of_the_other": "runs that each library began and the other ended",

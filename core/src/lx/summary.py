@@ -58,11 +58,9 @@ class ModelSummary:
             raise ValueError(f"max_depth is {max_depth!r}; give -1 for all layers, 0 for the totals alone, or how many levels to show.")
         self.max_depth = max_depth
         self.model = model
-        self.named_modules = {
-            name: module for name, module in model.named_modules() if name and (max_depth == -1 or name.count(".") < max_depth)
-        }
+        self._shown = {name: module for name, module in model.named_modules() if name and (max_depth == -1 or name.count(".") < max_depth)}
         self.total_flops = 0
-        self.flop_counts: dict[str, dict[Any, int]] = {name: {} for name in self.named_modules}
+        self.flop_counts: dict[str, dict[Any, int]] = {name: {} for name in self._shown}
         self._sizes: dict[str, tuple[Any, Any]] = {}
         example = getattr(model, "example_input_array", None) if example_input is None else example_input
         self._forward: Callable[[], Any] | None = None
@@ -72,9 +70,14 @@ class ModelSummary:
         self._count()
 
     @property
+    def named_modules(self) -> list[tuple[str, nn.Module]]:
+        """The layers that are shown, each after its qualified name."""
+        return list(self._shown.items())
+
+    @property
     def layer_names(self) -> list[str]:
         """The qualified names of the layers."""
-        return list(self.named_modules)
+        return list(self._shown)
 
     @property
     def layer_types(self) -> list[str]:
@@ -185,13 +188,13 @@ class ModelSummary:
         self.total_flops = counter.get_total_flops()
         counts = counter.get_flop_counts()
         root = type(self.model).__name__
-        self.flop_counts = {name: dict(counts.get(f"{root}.{name}", {})) for name in self.named_modules}
+        self.flop_counts = {name: dict(counts.get(f"{root}.{name}", {})) for name in self._shown}
 
     @contextmanager
     def _recorded_sizes(self) -> Iterator[None]:
         handles = [
             module.register_forward_hook(self._recorder(name), with_kwargs=True)
-            for name, module in self.named_modules.items()
+            for name, module in self._shown.items()
             if not isinstance(module, torch.jit.ScriptModule)  # takes no hooks with keyword arguments
         ]
         try:
@@ -209,9 +212,9 @@ class ModelSummary:
 
     def _count(self) -> None:
         parameters = list(self.model.parameters())
-        shown = {id(parameter): parameter for module in self.named_modules.values() for parameter in module.parameters()}
+        shown = {id(parameter): parameter for module in self._shown.values() for parameter in module.parameters()}
         others = [parameter for parameter in parameters if id(parameter) not in shown]
-        self.layers = [self._layer(name, module) for name, module in self.named_modules.items()]
+        self.layers = [self._layer(name, module) for name, module in self._shown.items()]
         self.total_parameters = sum(map(whole_size, parameters))
         self.trainable_parameters = sum(whole_size(parameter) for parameter in parameters if parameter.requires_grad)
         self.local_parameters = sum(map(local_size, parameters))
