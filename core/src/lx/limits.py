@@ -71,6 +71,19 @@ def read_limits(given: Mapping[str, Any]) -> Limits:
     return Limits(**told)
 
 
+def change(limits: Limits, name: str, value: Any) -> None:
+    """Sets one of the limits of batches, of when to validate or of how often to log, checked as in the constructor of a Trainer."""
+    told = {quantity.name: getattr(limits, quantity.name) for quantity in fields(Limits)}
+    told["num_sanity_val_steps"] = -1 if limits.num_sanity_val_steps == math.inf else limits.num_sanity_val_steps
+    told[name] = value
+    if name in BATCH_LIMITS:
+        told[name] = 1.0 if value is None else batch_limit(name, value)
+    _read_validation(told)
+    _read_counts(told, barebones=False)
+    for quantity in fields(Limits):
+        setattr(limits, quantity.name, told[quantity.name])
+
+
 def _as_development_run(told: dict[str, Any]) -> dict[str, Any]:
     batches = told["fast_dev_run"]
     rank_zero_info(f"fast_dev_run: one epoch of {batches} batch(es) in every stage; nothing is logged or saved.")

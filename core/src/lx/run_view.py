@@ -1,7 +1,18 @@
 """What is known while a run goes on: read-only attributes of a trainer, each answered by the part that knows."""
 
+from typing import Any
+
 from lx.delegate import delegated, first_in_role, in_role
-from lx.state import TrainerFn
+from lx.limits import change
+from lx.state import RunningStage, TrainerFn
+
+
+def _change(trainer: Any, name: str, value: Any) -> None:
+    change(trainer.limits, name, value)
+
+
+def _check_sanity(trainer: Any, name: str, value: bool) -> None:
+    trainer.state.stage = RunningStage.SANITY_CHECKING if value else None
 
 
 class RunView:
@@ -26,7 +37,7 @@ class RunView:
     init_module = delegated("fabric.init_module", "A context in which modules are made on the device, in the precision.")
     current_epoch = delegated("fit_loop.progress.completed_epochs", "The epochs completed, which is the index of the one that runs.")
     logging_due = delegated("fit_loop.logging_due", "Whether the step values of the batch that runs go to the loggers.")
-    open_window = delegated("fit_loop.epoch_loop.optimize.held", "The batches in the accumulation window that is open, 0 once it is closed.")
+    open_window = delegated("fit_loop.epoch_loop.optimize.held", "The batches in the open accumulation window, 0 once it is closed.")
     num_devices = property(lambda self: len(self.device_ids), doc="The number of devices of this node.")
     num_val_batches = property(
         lambda self: self.validate_loop.max_batches if self.state.fn is TrainerFn.VALIDATING else self.fit_loop.num_val_batches,
@@ -54,15 +65,15 @@ class RunView:
     is_last_batch = delegated("fit_loop.progress.batch.is_last_batch", "Whether the training batch that runs is the last of its epoch.")
     fast_dev_run = delegated("limits.fast_dev_run", "The batches of a development run, 0 if this is none.")
     overfit_batches = delegated("limits.overfit_batches", "As given.")
-    limit_train_batches = delegated("limits.limit_train_batches", "As given, 1.0 for all.")
-    limit_val_batches = delegated("limits.limit_val_batches", "As given, 1.0 for all.")
-    limit_test_batches = delegated("limits.limit_test_batches", "As given, 1.0 for all.")
-    limit_predict_batches = delegated("limits.limit_predict_batches", "As given, 1.0 for all.")
-    val_check_interval = delegated("limits.val_check_interval", "As given, 1.0 for once an epoch; a timedelta where it is a time.")
-    check_val_every_n_epoch = delegated("limits.check_val_every_n_epoch", "As given.")
-    num_sanity_val_steps = delegated("limits.num_sanity_val_steps", "The batches of the sanity check.")
-    log_every_n_steps = delegated("limits.log_every_n_steps", "Step values go out every so many windows.")
-    reload_dataloaders_every_n_epochs = delegated("limits.reload_dataloaders_every_n_epochs", "As given.")
+    limit_train_batches = delegated("limits.limit_train_batches", "As given, 1.0 for all.", _change)
+    limit_val_batches = delegated("limits.limit_val_batches", "As given, 1.0 for all.", _change)
+    limit_test_batches = delegated("limits.limit_test_batches", "As given, 1.0 for all.", _change)
+    limit_predict_batches = delegated("limits.limit_predict_batches", "As given, 1.0 for all.", _change)
+    val_check_interval = delegated("limits.val_check_interval", "As given, 1.0 for once an epoch; a timedelta where it is a time.", _change)
+    check_val_every_n_epoch = delegated("limits.check_val_every_n_epoch", "As given.", _change)
+    num_sanity_val_steps = delegated("limits.num_sanity_val_steps", "The batches of the sanity check.", _change)
+    log_every_n_steps = delegated("limits.log_every_n_steps", "Step values go out every so many windows.", _change)
+    reload_dataloaders_every_n_epochs = delegated("limits.reload_dataloaders_every_n_epochs", "As given.", _change)
 
     # -- callbacks by what they are --------------------------------------------------------------------------------------
 
@@ -78,7 +89,7 @@ class RunView:
     validating = delegated("state.validating", "Whether batches are validated.")
     testing = delegated("state.testing", "Whether batches are tested.")
     predicting = delegated("state.predicting", "Whether batches are predicted.")
-    sanity_checking = delegated("state.sanity_checking", "Whether this is the check before training.")
+    sanity_checking = delegated("state.sanity_checking", "Whether this is the check before training.", _check_sanity)
     evaluating = delegated("state.evaluating", "Whether batches are evaluated.")
     interrupted = delegated("state.interrupted", "Whether the last run was ended by an exception.")
     distributed_sampler_kwargs = delegated("strategy.distributed_sampler_kwargs", "What a distributed sampler needs to know.")
