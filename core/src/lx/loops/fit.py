@@ -126,7 +126,8 @@ class FitLoop:
         trainer.log.settle()
         trainer.dispatch.emit("on_train_epoch_end")
         trainer.log.settle()
-        plateaus, index = epoch.schedule.plateau_by_epoch, progress.epoch["completed"] + 1
+        # Like the others, these have not seen an epoch that max_steps or should_stop ends, in which their value may not have been logged.
+        plateaus, index = [] if progress.batch.cut_short else epoch.schedule.plateau_by_epoch, progress.epoch["completed"] + 1
         if place.within_epoch:  # what the batches before logged may be unknown
             settle_plateaus(trainer, epoch.schedule, plateaus, index)
         else:

@@ -50,6 +50,11 @@ class BatchProgress:
         return self.before["ready"] + self.ready
 
     @property
+    def cut_short(self) -> bool:
+        """Whether the pass ended without its last batch, and not since the module wanted to go on with the next one."""
+        return not self.is_last_batch and self.started == self.ready
+
+    @property
     def total_processed(self) -> int:
         """Batches that went through their step, over all passes."""
         return self.before["processed"] + self.processed

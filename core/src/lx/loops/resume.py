@@ -47,7 +47,7 @@ def find_place(trainer: Any, progress: Any, carried: dict[str, Any] | None, max_
     if over:
         epoch["completed"] = epoch["processed"]
     if epoch["ready"] <= epoch["processed"]:
-        return Resumption(owes_plateaus=over)
+        return Resumption(owes_plateaus=over and not progress.batch.cut_short)
     epoch["started"] = epoch["ready"]
     return _find_batch(trainer, progress, carried)
 
