@@ -12,6 +12,7 @@ LAYERS = (
         "lx.bounds",
         "lx.clipping",
         "lx.data.samplers",
+        "lx.dataloader_iter",
         "lx.delegate",
         "lx.devices",
         "lx.enumeration",
@@ -69,6 +70,18 @@ LAYERS = (
     {"lx.loops"},
     {"lx.ending", "lx.fork", "lx.run", "lx.run_view", "lx.trainer", "lx.verify"},
     # What users import: names that are resolved on first use.
-    {"lx", "lx.accelerators", "lx.callbacks", "lx.demos", "lx.loggers", "lx.plugins", "lx.profilers", "lx.strategies", "lx.tuner", "lx.utilities"},
+    {
+        "lx",
+        "lx.accelerators",
+        "lx.callbacks",
+        "lx.demos",
+        "lx.loggers",
+        "lx.plugins",
+        "lx.profilers",
+        "lx.serve",
+        "lx.strategies",
+        "lx.tuner",
+        "lx.utilities",
+    },
     {"lx.cli", "lx.testing"},
 )

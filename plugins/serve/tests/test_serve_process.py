@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-import lx_plugin_serve
 from lx.kernel.errors import MisconfigurationException
 from lx.testing.models import TinyModule
-from lx_plugin_serve import ServableModule, ServerError, served
+from lx_plugin_serve import ServerError, served
 
 
 def test_a_model_is_served_within_a_block(models: Any, ask: Callable[..., tuple[int, Any]]) -> None:
@@ -101,10 +100,3 @@ def test_a_server_does_not_outlive_its_program(tmp_path: Path) -> None:
     )
     assert done.returncode == 1, done.stderr
     assert done.stdout.startswith("http://127.0.0.1:")
-
-
-def test_the_package_brings_its_names_when_they_are_used() -> None:
-    assert lx_plugin_serve.ServableModule is ServableModule
-    assert all(getattr(lx_plugin_serve, name).__name__ == name for name in lx_plugin_serve.__all__)
-    with pytest.raises(AttributeError, match=r"no attribute 'Servable'; it offers ServableModule"):
-        lx_plugin_serve.Servable

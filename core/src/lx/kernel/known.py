@@ -8,9 +8,12 @@ COMPONENTS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "callback": {
         "base_prediction_writer": ("prediction-writer",),
+        "batch_size_finder": ("tuner",),
         "checkpoint": ("checkpoint",),
         "early_stopping": ("early-stopping",),
+        "learning_rate_finder": ("tuner",),
         "learning_rate_monitor": ("lr-monitor",),
+        "lr_finder": ("tuner",),
         "lr_monitor": ("lr-monitor",),
         "model_checkpoint": ("checkpoint",),
         "model_summary": ("summary",),
@@ -60,11 +63,17 @@ COMPONENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "simple": ("simple-profiler",),
         "simple_profiler": ("simple-profiler",),
     },
+    "servable": {
+        "servable_module": ("serve",),
+    },
     "strategy": {
         "ddp": ("ddp",),
         "ddp_find_unused_parameters_false": ("ddp",),
         "ddp_find_unused_parameters_true": ("ddp",),
         "single_device": ("single-device",),
+    },
+    "tuner": {
+        "by_trial": ("tuner",),
     },
 }
 CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -75,7 +84,9 @@ CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "callback": {
         "BasePredictionWriter": ("prediction-writer",),
+        "BatchSizeFinder": ("tuner",),
         "EarlyStopping": ("early-stopping",),
+        "LearningRateFinder": ("tuner",),
         "LearningRateMonitor": ("lr-monitor",),
         "ModelCheckpoint": ("checkpoint",),
         "ModelSummary": ("summary",),
@@ -112,9 +123,15 @@ CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
     "profiler": {
         "SimpleProfiler": ("simple-profiler",),
     },
+    "servable": {
+        "ServableModule": ("serve",),
+    },
     "strategy": {
         "DDPStrategy": ("ddp",),
         "SingleDeviceStrategy": ("single-device",),
+    },
+    "tuner": {
+        "Tuner": ("tuner",),
     },
 }
 ROLES: dict[str, dict[str, tuple[str, ...]]] = {

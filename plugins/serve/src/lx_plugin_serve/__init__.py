@@ -26,11 +26,20 @@ _HOMES = {
 
 
 @hookimpl
+def lx_extend(manager: Any) -> None:
+    manager.registry.add_kind("servable", interface="lx_plugin_serve.module:ServableModule")
+
+
+@hookimpl
 def lx_register(registry: Any) -> None:
     registry.callback.add(
         "servable_module_validator",
         "lx_plugin_serve.callback:ServableModuleValidator",
         summary="Serves the model when training starts, asks it once, and compares the answer with the expected one",
+    )
+    # The base class that users derive from, so that lx.serve finds it, and says what to install where it is not.
+    registry.servable.add(
+        "servable_module", "lx_plugin_serve.module:ServableModule", summary="A model that says how it is served over HTTP"
     )
 
 
