@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import references  # noqa: F401 -- brings scenarios
 import scenarios_again  # noqa: F401 -- brings scenarios
+import scenarios_by_hand  # noqa: F401 -- brings scenarios
 import scenarios_data  # noqa: F401 -- brings scenarios
 import scenarios_loaders  # noqa: F401 -- brings scenarios
 import scenarios_runs  # noqa: F401 -- brings scenarios

@@ -68,5 +68,6 @@ class ManualOptimization:
         return result
 
     def outputs(self) -> Any:
-        """What `on_train_batch_end` is handed: what the step returned, detached."""
-        return {} if self._output is None else map_tensors(Tensor.detach, self._output)
+        """What `on_train_batch_end` is handed: what the step returned, detached; a tensor as the loss."""
+        output = {"loss": self._output} if isinstance(self._output, Tensor) else self._output
+        return {} if output is None else map_tensors(Tensor.detach, output)

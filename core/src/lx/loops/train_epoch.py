@@ -60,7 +60,8 @@ class TrainEpoch:
         validates = fit.validates_in_this_epoch()
         accumulates = trainer.accumulate_grad_batches != 1
         train = trainer.dispatch.measured(optimize.run if accumulates else optimize.shortest(), "run_training_batch")
-        closes, max_steps, moves, plateau = True, trainer.max_steps, schedule.moves, schedule.plateau_by_step
+        closes, moves, plateau = True, schedule.moves, schedule.plateau_by_step
+        max_steps = math.inf if trainer.max_steps == -1 else trainer.max_steps
 
         for batch_idx, batch in source:
             batches.ready = number = batch_idx + 1
@@ -87,7 +88,7 @@ class TrainEpoch:
             if plateau and closes:
                 schedule.move(plateau, self._steps_of_epoch())
             progress.windows += closes
-            if (progress.steps == max_steps or trainer.should_stop or trainer.received_sigterm) and self._ends_here():
+            if (progress.steps >= max_steps or trainer.should_stop or trainer.received_sigterm) and self._ends_here():
                 optimize.begin_epoch()  # a window that is open is given up
                 break
 
@@ -114,7 +115,7 @@ class TrainEpoch:
             if closes:
                 settle_plateaus(trainer, self.schedule, self.schedule.plateau_by_step, self._steps_of_epoch())
             progress.windows += closes
-        return not ((progress.steps == trainer.max_steps or trainer.should_stop) and self._ends_here())
+        return not ((-1 < trainer.max_steps <= progress.steps or trainer.should_stop) and self._ends_here())
 
     def _steps_of_epoch(self) -> int:
         """The number of windows closed in this epoch, the one of this batch included."""
@@ -122,7 +123,7 @@ class TrainEpoch:
 
     def _ends_here(self) -> bool:
         """Whether the epoch ends with this batch; after SIGTERM the run does."""
-        if self._fit.progress.steps == self._trainer.max_steps or (self._trainer.should_stop and self._fit.may_stop()):
+        if -1 < self._trainer.max_steps <= self._fit.progress.steps or (self._trainer.should_stop and self._fit.may_stop()):
             return True
         if self._trainer.received_sigterm:
             raise SIGTERMException(143)
