@@ -203,3 +203,34 @@ def test_an_optimizer_of_another_package_gets_the_closure(plugin_manager: Plugin
         descent.step()
     for one, two in zip(model.parameters(), hand.parameters(), strict=True):
         torch.testing.assert_close(one, two)
+
+
+class ByHand(Two):
+    """Steps both for each batch, so that a bound may lie between two steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Any:
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
+            self.manual_backward(self.loss(batch))
+            optimizer.step()
+        return self.loss(batch)
+
+
+def test_a_bound_within_a_batch_ends_training_after_it(plugin_manager: PluginManager) -> None:
+    trainer = fit(plugin_manager, ByHand(), max_steps=5)
+    assert (trainer.global_step, trainer.batches_seen) == (6, 3)
+
+
+def test_a_tensor_returned_by_hand_is_the_loss(plugin_manager: PluginManager) -> None:
+    seen: list[Any] = []
+
+    class Outputs(Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            seen.append(outputs)
+
+    fit(plugin_manager, ByHand(), max_epochs=1, callbacks=[Outputs()])
+    assert all(set(outputs) == {"loss"} and not outputs["loss"].requires_grad for outputs in seen)
