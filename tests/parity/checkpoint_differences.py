@@ -2,6 +2,7 @@
 
 CONTENT = {
     "pytorch-lightning_version": "the release whose layout lx writes",
+    "datamodule_class": "which class wrote the state of the data module, whose key is the name of the class alone",
     "loops/fit_loop/state_dict/metrics": "what callbacks and schedulers looked at, so that they see it again",
     "loops/fit_loop/state_dict/seconds": "how long fit has run, an axis of loggers",
     "loops/fit_loop/state_dict/samples": "how many samples were seen, which may be the axis of a plot",

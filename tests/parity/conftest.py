@@ -13,6 +13,7 @@ COMPARISONS = {
     "test_a_monitor_logs_the_same_at_the_same_steps": "runs with a ThroughputMonitor",
     "test_the_files_are_those_of_lightning": "runs with a ModelCheckpoint",
     "test_a_run_is_stopped_where_lightning_stops_it": "runs with an EarlyStopping",
+    "test_a_file_is_migrated_as_by_lightning": "migrations of files of old releases",
     "test_either_library_goes_on_from_the_file_of_the_other": "runs that each library began and the other ended",
 }
 

@@ -124,6 +124,7 @@ def test_a_file_has_the_keys_that_are_known(files: Any) -> None:
     assert {path.partition("/")[0].partition("[")[0] for path in found} == {
         *("epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers"),
         *("hparams_name", "hyper_parameters", "datamodule_hparams_name", "datamodule_hyper_parameters", "Rows", "seen"),
+        "datamodule_class",
     }
     loops = {path.split("/")[2] for path in found if path.startswith("loops/fit_loop/")}
     assert len(loops) == 11
@@ -262,7 +263,7 @@ def test_files_of_weights_alone_are_read_by_the_other(tmp_path: Path) -> None:
         world = World(side, tmp_path)
         fit(world, model(world), data(world), callbacks(world)).save_checkpoint(path, weights_only=True)
         found[side] = content(path, world)
-    assert differing(found) == {"pytorch-lightning_version"}
+    assert differing(found) == {"pytorch-lightning_version", "datamodule_class"}
     assert not {"callbacks", "optimizer_states", "lr_schedulers"} & {path.partition("/")[0] for path in found["lx"]}
     for side in SIDES:
         world = World(side, tmp_path)
