@@ -1,5 +1,6 @@
 """Each example, run as a reader would run it: in a folder of its own, in a process of its own, with warnings as errors."""
 
+import json
 import re
 import signal
 import subprocess
@@ -79,6 +80,16 @@ def test_there_must_be_a_run_to_go_on_from(tmp_path: Path) -> None:
     done = run("01_digits.py", "--resume", folder=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("--resume: no run in runs/digits has a checkpoint yet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_is_served(tmp_path: Path) -> None:
+    done = run("02_serve.py", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert said(done, "served at").startswith("http://127.0.0.1:")
+    answer = json.loads(said(done, "answer"))
+    assert answer["digit"] == int(said(done, "digit"))
+    assert answer["certain"] > 0.5
     assert list(tmp_path.iterdir()) == []
 
 
