@@ -3,12 +3,27 @@
 import functools
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 log = logging.getLogger("lx")
+
+
+class LastResort(logging.Handler):
+    """Writes what lx has to say to standard error, in a program that has set up no logging; in any other that decides where it goes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a line, unless somebody else handles it."""
+        if not logging.getLogger().handlers and log.handlers == [self]:
+            print(self.format(record), file=sys.stderr)
+
+
+log.addHandler(LastResort())
+if log.level == logging.NOTSET:
+    log.setLevel(logging.INFO)
 
 
 def environment_rank() -> int:
