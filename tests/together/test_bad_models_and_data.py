@@ -178,9 +178,9 @@ def test_a_training_step_that_waits_for_the_index_of_an_optimizer(trainer: Train
 
 
 @pytest.mark.parametrize(("entry_point", "step"), [("fit", "training_step"), ("validate", "validation_step"), ("predict", "predict_step")])
-def test_a_step_that_waits_for_the_iterator_is_told_what_it_gets(trainer: Trainer, entry_point: str, step: str) -> None:
-    model = model_with(**{step: lambda self, dataloader_iter: None})
-    with pytest.raises(MisconfigurationException, match=rf"{step}\(dataloader_iter\) would .*: def {step}\(self, batch, batch_idx\)"):
+def test_a_step_that_waits_for_the_iterator_and_more_is_told_what_it_gets(trainer: Trainer, entry_point: str, step: str) -> None:
+    model = model_with(**{step: lambda self, dataloader_iter, batch_idx: None})
+    with pytest.raises(MisconfigurationException, match=rf"{step} takes dataloader_iter beside batch_idx; .*: def {step}\(self, dataload"):
         getattr(trainer, entry_point)(model, loader())
 
 

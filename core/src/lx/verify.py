@@ -6,6 +6,7 @@ from typing import Any
 from lx.compiled import inner
 from lx.data.datamodule import LightningDataModule
 from lx.data.source import Source
+from lx.dataloader_iter import ITERATOR
 from lx.dispatch import overrides
 from lx.kernel.errors import ArgumentTypeError, MisconfigurationException
 from lx.module import LightningModule
@@ -89,10 +90,11 @@ def verify(fn: TrainerFn, module: LightningModule, source: Source, trainer: Any)
             raise NotImplementedError(f"{type(module).__name__}.{old} is never called; {collect}use {new}.")
     for step in _STEPS[fn]:
         parameters = inspect.signature(getattr(module, step)).parameters
-        if "dataloader_iter" in parameters:
+        if ITERATOR in parameters and len(parameters) > 1:
+            beside = next(name for name in parameters if name != ITERATOR)
             raise MisconfigurationException(
-                f"{type(module).__name__}.{step}(dataloader_iter) would fetch its batches itself, which lx does not offer: def {step}(self,"
-                " batch, batch_idx). What the iterator was to do to them, a loader can do, or on_after_batch_transfer."
+                f"{type(module).__name__}.{step} takes dataloader_iter beside {beside}; a step that fetches its batches itself takes nothing"
+                f" else, since the iterator says the rest: def {step}(self, dataloader_iter)."
             )
         if not parameters:
             raise ArgumentTypeError(f"{type(module).__name__}.{step} has no parameter for the batch: def {step}(self, batch, batch_idx).")

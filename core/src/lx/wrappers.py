@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from lx.batch import map_tensors, move_to
 from lx.data.samplers import set_epoch
+from lx.dataloader_iter import takes_iterator, until_the_end
 from lx.interfaces.precision import Precision
 from lx.interfaces.strategy import Strategy
 
@@ -36,7 +37,9 @@ def bind_step(trainer: Any, name: str) -> Callable[..., Any]:
     """A step method as it must be called in this run: in the precision's context, through the wrapper where the strategy wraps it."""
     module = trainer.lightning_module
     training_only = trainer.strategy.capabilities.wraps_training and name != "training_step"
-    return bind(trainer.run.compilation.of_step(name), module, module if training_only else trainer.model, trainer.precision_plugin)
+    step = trainer.run.compilation.of_step(name)
+    bound = bind(step, module, module if training_only else trainer.model, trainer.precision_plugin)
+    return until_the_end(bound) if takes_iterator(getattr(module, name)) else bound
 
 
 def through_forward(method: Callable[..., Any], module: nn.Module, wrapped: nn.Module) -> Callable[..., Any]:

@@ -113,6 +113,15 @@ def test_predicting_again_begins_anew() -> None:
     assert [indices for _, indices in writer.epochs] == [[[[0, 1, 2, 3], [4]]]] * 2
 
 
+def test_a_step_that_fetches_itself_is_refused() -> None:
+    class Fetches(LightningModule):
+        def predict_step(self, dataloader_iter: Any) -> Any:
+            return next(dataloader_iter)
+
+    with pytest.raises(NotImplementedError, match=r"predict_step\(dataloader_iter\) takes its batches unseen"):
+        Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[Writer()]).predict(Fetches(), DataLoader(ROWS))
+
+
 def test_another_interval_is_refused() -> None:
     with pytest.raises(MisconfigurationException, match="write_interval='step': it must be one of 'batch', 'epoch', 'batch_and_epoch'"):
         BasePredictionWriter("step")

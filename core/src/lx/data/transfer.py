@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from lx.batch import move_to
+from lx.dataloader_iter import DataLoaderIter, takes_iterator
 from lx.dispatch import Dispatch, overrides
 from lx.hooks import DataHooks
 from lx.interfaces.precision import Precision
 from lx.rank_zero import rank_zero_warn
 
+STEPS = ("training_step", "validation_step", "test_step", "predict_step")
 HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 
@@ -23,6 +25,7 @@ def compile_transfer(
     before, after = _in_turn(dispatch.on_before_batch_transfer, before), _in_turn(dispatch.on_after_batch_transfer, after)
     converts = precision.convert_input if type(precision).convert_input is not Precision.convert_input else None
     default_move = _stay_or_move(device, non_blocking)
+    fetches_itself = any(takes_iterator(getattr(module, name)) for name in STEPS if hasattr(module, name))
 
     def transfer(batch: Any, dataloader_idx: int = 0) -> Any:
         if converts is not None:
@@ -32,7 +35,17 @@ def compile_transfer(
         batch = default_move(batch, dataloader_idx) if move is None else move(batch, device, dataloader_idx)
         return batch if after is None else after(batch, dataloader_idx)
 
-    return default_move if converts is None and before is None and move is None and after is None else transfer
+    chosen = default_move if converts is None and before is None and move is None and after is None else transfer
+    return _past_iterators(chosen) if fetches_itself else chosen
+
+
+def _past_iterators(transfer: Callable[[Any, int], Any]) -> Callable[[Any, int], Any]:
+    """A transfer that leaves alone what steps are handed that fetch and move their batches themselves."""
+
+    def pass_or_transfer(batch: Any, dataloader_idx: int = 0) -> Any:
+        return batch if isinstance(batch, DataLoaderIter) else transfer(batch, dataloader_idx)
+
+    return pass_or_transfer
 
 
 def _in_turn(callbacks: Callable[..., Any] | None, hook: Callable[..., Any] | None) -> Callable[..., Any] | None:

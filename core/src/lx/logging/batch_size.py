@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lx.dataloader_iter import DataLoaderIter
 from lx.kernel.errors import MisconfigurationException
 from lx.rank_zero import PossibleUserWarning, rank_zero_warn
 
@@ -47,6 +48,8 @@ def first_size(batch: Any) -> int:
 def _any_size_of(batch: Any) -> int:
     if batch is None:
         return 1
+    if isinstance(batch, DataLoaderIter):
+        raise MisconfigurationException("a step that takes dataloader_iter must say the size: self.log(..., batch_size=...).")
     if type(batch) is Tensor:
         return _size(batch)
     sizes = _sizes(batch)

@@ -11,6 +11,7 @@ from torch import nn
 
 from lx.data.combined import CombinedLoader, set_epochs
 from lx.data.source import Batches
+from lx.dataloader_iter import handed_to, takes_iterator
 from lx.kernel.errors import SIGTERMException
 from lx.loops.progress import BatchProgress
 from lx.state import RunningStage
@@ -93,6 +94,7 @@ class Evaluation:
             for dataloader_idx, (loader, count) in enumerate(zip(self._each(), counts, strict=True)):
                 log.dataloader_idx = dataloader_idx if len(counts) > 1 else None
                 batches = dispatch.fetched(iter(loader), f"[_EvaluationLoop].{self.prefix}_next")
+                batches = handed_to(getattr(trainer.lightning_module, self._step_name), batches, dataloader_idx)
                 self._run_loader(batches, count, dataloader_idx, len(counts) > 1, progress, quiet)
             log.dataloader_idx = None
             log.batch = log.batch_size = None
@@ -185,6 +187,8 @@ def no_gradients(trainer: Any) -> Iterator[None]:
 def check_signature(step: Callable[..., Any], name: str, loaders: int) -> None:
     """Raises `RuntimeError` if a step cannot tell loaders apart, or requires to."""
     parameters = inspect.signature(step).parameters
+    if takes_iterator(step):  # which tells it the loader of each batch
+        return
     takes_any = any(parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) for parameter in parameters.values())
     index = parameters.get("dataloader_idx")
     if loaders > 1 and index is None and not takes_any:

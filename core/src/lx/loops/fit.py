@@ -8,6 +8,7 @@ from typing import Any
 from lx.bounds import count_steps, counted
 from lx.data.combined import CombinedLoader, as_combined, length_of, set_epochs
 from lx.data.samples import SamplesSeen
+from lx.dataloader_iter import handed_to
 from lx.kernel.errors import MisconfigurationException, SIGTERMException
 from lx.loops.evaluate import Evaluation
 from lx.loops.progress import FitProgress
@@ -113,6 +114,7 @@ class FitLoop:
         if not (trainer.should_stop and self.may_stop()):  # a hook of the epoch's start may have asked to stop
             iterator = iterator if trainer.barebones else self.samples.fetched(iterator)
             iterator = trainer.dispatch.fetched(iterator, "[_TrainingEpochLoop].train_dataloader_next")
+            iterator = handed_to(trainer.lightning_module.training_step, iterator)
             with trainer.dispatch.action("run_training_epoch"):
                 epoch.run(iterator, self.num_training_batches, length_of(self._loader) != math.inf, place)
             if not progress.batch.ready:

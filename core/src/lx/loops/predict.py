@@ -8,6 +8,7 @@ from torch import Tensor
 from lx.batch import map_tensors
 from lx.data.combined import CombinedLoader
 from lx.data.source import Batches
+from lx.dataloader_iter import handed_to
 from lx.kernel.errors import SIGTERMException
 from lx.loops.evaluate import check_signature, evaluating, no_gradients, step_arguments
 from lx.rank_zero import rank_zero_warn
@@ -54,6 +55,7 @@ class Prediction:
             for dataloader_idx, (loader, count) in enumerate(zip(each, counts, strict=True)):
                 if count:
                     batches = dispatch.fetched(iter(loader), "[_PredictionLoop].predict_next")
+                    batches = handed_to(trainer.lightning_module.predict_step, batches, dataloader_idx)
                     self._run_loader(batches, count, dataloader_idx, len(each) > 1, kept[dataloader_idx])
             dispatch.emit("on_predict_epoch_end")
             dispatch.emit("on_predict_end")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lx.batch import map_tensors
 from lx.data import CombinedLoader, batch_indices
+from lx.dataloader_iter import takes_iterator
 from lx.interfaces import Callback
 from lx.kernel.errors import MisconfigurationException
 
@@ -78,7 +79,12 @@ class BasePredictionWriter(Callback):
         """
 
     def on_predict_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Asks the loaders for the indices of what is to come."""
+        """Asks the loaders for the indices of what is to come; raises `NotImplementedError` for a `predict_step` that fetches itself."""
+        if takes_iterator(pl_module.predict_step):
+            raise NotImplementedError(
+                f"{type(self).__name__} hands on a batch and its indices, and predict_step(dataloader_iter) takes its batches unseen: def"
+                " predict_step(self, batch, batch_idx)."
+            )
         loaders = CombinedLoader(trainer.predict_dataloaders, "sequential").flattened
         self._coming = [batch_indices(loader) for loader in loaders]
         self._indices, self._predictions = [[] for _ in loaders], [[] for _ in loaders]
