@@ -104,3 +104,23 @@ def test_a_forward_that_fails_with_gradients_costs_the_activations_alone():
     with pytest.warns(UserWarning, match="activations of Moody are not known: RuntimeError: not enough memory"):
         memory = summary.memory()
     assert (memory.activations, memory.parameters) == (None, 24)
+
+
+def test_nothing_is_compiled_for_it():
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    class Squared(nn.Linear):
+        def forward(self, x):
+            return super().forward(x).square()
+
+    model, x = Squared(4, 4), torch.ones(2, 4)
+    model.compile(backend=backend)
+    assert kept_for_backward(model, lambda: model(x)) == 4 * 2 * (4 + 4)
+    assert not compiled
+    model(x)
+    assert compiled
+    torch._dynamo.reset()

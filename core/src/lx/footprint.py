@@ -1,6 +1,8 @@
 """The memory that training a model takes: what is counted, what is measured, and what is estimated."""
 
+import sys
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from shutil import get_terminal_size
 from textwrap import fill
@@ -129,8 +131,13 @@ def kept_for_backward(model: nn.Module, forward: Callable[[], Any]) -> int:
             kept.setdefault(address, tensor)
         return tensor
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.enable_grad(), _uncompiled(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = forward()
     size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     del output
     return size
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Within it what `torch.compile` made runs as it was written; compiling it for a measurement would take longer than all else."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
