@@ -93,7 +93,7 @@ def verify(fn: TrainerFn, module: LightningModule, source: Source, trainer: Any)
         if ITERATOR in parameters and len(parameters) > 1:
             beside = next(name for name in parameters if name != ITERATOR)
             raise MisconfigurationException(
-                f"{type(module).__name__}.{step} takes dataloader_iter beside {beside}; a step that fetches its batches itself takes nothing"
+                f"{type(module).__name__}.{step} takes dataloader_iter beside {beside}; a step that fetches its batches takes nothing"
                 f" else, since the iterator says the rest: def {step}(self, dataloader_iter)."
             )
         if not parameters:
