@@ -41,6 +41,7 @@ def consolidate(folder: Path, output: Path) -> list[str]:
     """
     check(folder, output)
     from torch import load  # noqa: PLC0415 -- `lx plugins`, in the same package, needs no torch
+    from torch.distributed.checkpoint.api import CheckpointException  # noqa: PLC0415
     from torch.distributed.checkpoint.format_utils import dcp_to_torch_save  # noqa: PLC0415
 
     from lx.module_loading import installed_checkpoint_io, read_checkpoint  # noqa: PLC0415
@@ -48,7 +49,11 @@ def consolidate(folder: Path, output: Path) -> list[str]:
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".consolidating-") as scratch:
         joined = Path(scratch) / "joined"
-        dcp_to_torch_save(folder, joined)
+        try:
+            dcp_to_torch_save(folder, joined)
+        except CheckpointException as error:  # which is no Exception
+            causes = ", ".join(str(cause) for cause, _ in error.failures.values())
+            raise ValueError(f"the shards in {str(folder)!r} cannot be read: {causes}") from None
         content = load(joined, map_location="cpu", weights_only=True, mmap=True)
         meta = folder / META
         if meta.exists():
@@ -81,7 +86,7 @@ def named_as_in_a_file(tensors: dict[str, Any], meta: dict[str, Any]) -> dict[st
         if key == "model":
             content["state_dict"] = value
         elif key.startswith("optimizer_") and key.removeprefix("optimizer_").isdecimal():
-            optimizers.append((int(key.removeprefix("optimizer_")), value))
+            optimizers.append((int(key.removeprefix("optimizer_")), {"state": {}, **value}))  # shards hold no empty dictionary
         else:
             content[key] = value
     if optimizers:
