@@ -8,4 +8,4 @@ class TestDefaults(CallbackConformance):
 
 
 class TestAWindow(CallbackConformance):
-    component = "throughput(window_size=2, separator='.', available_flops=1e12)"
+    component = "throughput_monitor(window_size=2, separator='.', available_flops=1e12)"

@@ -23,7 +23,6 @@ COMPONENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "rich_model_summary": ("rich",),
         "rich_progress_bar": ("rich",),
         "servable_module_validator": ("serve",),
-        "throughput": ("throughput-monitor",),
         "throughput_monitor": ("throughput-monitor",),
         "timer": ("timer",),
         "tqdm": ("tqdm",),

@@ -12,6 +12,5 @@ def lx_register(registry: Any) -> None:
     registry.callback.add(
         "throughput_monitor",
         "lx_plugin_throughput_monitor.callback:ThroughputMonitor",
-        aliases=("throughput",),
         summary="Logs batches, samples, items and FLOPs per second, and how much of the chip is used",
     )
