@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lx.summary import ModelSummary, human_count, summarize
+from lx.summary import ModelSummary, format_table, human_count, summarize
 
 
 class Net(nn.Module):
@@ -189,6 +189,30 @@ def test_sharded_parameters_are_counted_per_device():
     assert summary.total_parameters == 32
     assert summary.local_parameters == 8
     assert column(summary, "Params per Device") == ["8"]
+
+
+def test_a_parameter_whose_elements_deepspeed_took_away_is_counted():
+    net = nn.Sequential(nn.Linear(4, 8, bias=False))
+    net[0].weight = nn.Parameter(torch.empty(0))
+    net[0].weight.ds_numel, net[0].weight.ds_tensor = 32, torch.zeros(16)
+    summary = ModelSummary(net)
+    assert (summary.total_parameters, summary.local_parameters) == (32, 16)
+    assert summary.memory().parameters == 64
+
+
+def test_layers_come_with_their_names():
+    net = Net()
+    assert ModelSummary(net).named_modules == [("body", net.body), ("head", net.head)]
+
+
+def test_text_is_folded_into_a_width():
+    summary = ModelSummary(with_example(nn.ModuleDict({"a_rather_long_name_of_a_layer": Net()}), None), 2)
+    wide, narrow = (format_table(summary.columns(), [("1", "all")], width).splitlines() for width in (None, 50))
+    assert max(map(len, wide)) > 50 >= max(map(len, narrow))
+    assert len(narrow) > len(wide)
+    cells = [[part.strip() for part in line.split("|")] for line in narrow if "|" in line]
+    assert "".join(row[1] for row in cells if row[1]).startswith("Namea_rather_long_name_of_a_layer")
+    assert all(len(line) > 10 for line in format_table(summary.columns(), [("1", "all of it")], 5).splitlines()), "as narrow as can be read"
 
 
 def test_text_is_aligned():

@@ -203,3 +203,12 @@ def test_a_batch_without_a_tensor_needs_a_function(logged):
 def test_arguments_that_cannot_work_are_refused_at_once(arguments, error):
     with pytest.raises(error, match=r"window|batch_size_fn|length_fn"):
         ThroughputMonitor(**arguments)
+
+
+def test_what_is_not_counted_is_said_once(logged, caplog):
+    caplog.set_level("INFO", logger="lx")
+    logged(ThroughputMonitor(), loaders=[rows(), rows()])
+    logged(ThroughputMonitor(), model=Counted(), loaders=[rows(), rows()])
+    assert [message for message in caplog.messages if "flops_per_batch" in message] == [
+        "ThroughputMonitor: Model has no flops_per_batch, so FLOPs are not counted."
+    ]

@@ -138,9 +138,9 @@ class ThroughputMonitor(Callback):
         if stage is None:
             return
         self._has_flops = hasattr(pl_module, "flops_per_batch")
-        if not self._has_flops:
+        if not self._has_flops and name == next(iter(self._stages)):  # said once in a run
             rank_zero_info(f"ThroughputMonitor: {type(pl_module).__name__} has no flops_per_batch, so FLOPs are not counted.")
-        elif "available_flops" not in self.kwargs:
+        if self._has_flops and "available_flops" not in self.kwargs:
             device = trainer.strategy.root_device
             stage.throughput.available_flops = get_available_flops(device, compute_dtype(trainer.precision_plugin, device))
         stage.begin(self.clock())
