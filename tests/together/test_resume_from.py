@@ -1,6 +1,8 @@
 """Which checkpoint a run goes on from, in which order it is put back, and what happens where it was written at an odd moment."""
 
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ import torch
 
 from lx import Callback, Trainer
 from lx.callbacks import ModelCheckpoint, OnExceptionCheckpoint
+from lx.kernel.errors import CheckpointError
+from lx.strategies import SingleDeviceStrategy
 from lx.testing import TinyDataModule, TinyModule
 
 MakeTrainer = Callable[..., Trainer]
@@ -174,8 +178,110 @@ def test_a_path_that_is_assigned_holds_until_it_is_taken_back(tmp_path: Path, ba
     trainer.ckpt_path = None
     assert validate() == changed
     assert validate(tmp_path / "a.ckpt") == known
-    assert trainer.ckpt_path is None, "one that is passed holds for one call"
-    assert validate() == changed
+    assert trainer.ckpt_path == tmp_path / "a.ckpt", "it says what was loaded"
+    assert validate() == changed, "one that is passed holds for one call"
+    assert trainer.ckpt_path is None
+
+
+def test_a_path_that_is_passed_counts_more_than_one_that_was_assigned(tmp_path: Path, bare_trainer: MakeTrainer) -> None:
+    trainer = bare_trainer(max_epochs=1)
+    trainer.fit(Model(), datamodule=TinyDataModule())
+    for name in ("a.ckpt", "b.ckpt"):
+        trainer.save_checkpoint(tmp_path / name)
+    trainer.ckpt_path = tmp_path / "a.ckpt"
+    with pytest.warns(UserWarning, match=r"b.ckpt'\) was passed, and trainer.ckpt_path='.*a.ckpt' assigned: what was passed counts"):
+        trainer.validate(Model(), datamodule=TinyDataModule(), verbose=False, ckpt_path=tmp_path / "b.ckpt")
+    assert trainer.ckpt_path == tmp_path / "b.ckpt"
+    trainer.validate(Model(), datamodule=TinyDataModule(), verbose=False)
+    assert trainer.ckpt_path is None, "the one that was assigned holds no longer"
+
+
+def test_files_that_a_job_left_are_found_by_their_number(tmp_path: Path, bare_trainer: MakeTrainer) -> None:
+    trainer = bare_trainer(max_epochs=1)
+    trainer.fit(Model(), datamodule=TinyDataModule())
+    for name in ("hpc_ckpt_2.ckpt", "hpc_ckpt_10.ckpt"):
+        trainer.save_checkpoint(tmp_path / name)
+    # What only resembles them is somebody else's.
+    for name in ("hpc_ckpt_old_99.ckpt", "my_hpc_ckpt_98.ckpt", "hpc_ckpt_97.ckpt.part", "hpc_ckpt_.ckpt", "hpc_ckpt_96_ckpt"):
+        (tmp_path / name).write_text("no checkpoint")
+    trainer.validate(Model(), datamodule=TinyDataModule(), verbose=False, ckpt_path="hpc")
+    assert trainer.ckpt_path == tmp_path / "hpc_ckpt_10.ckpt"
+
+
+class Late(SingleDeviceStrategy):
+    """Restores after it has been set up, as strategies that shard do."""
+
+    capabilities = replace(SingleDeviceStrategy.capabilities, restores_after_setup=True)
+
+
+def test_a_strategy_that_restores_late_reads_as_it_was_told(tmp_path: Path, bare_trainer: MakeTrainer) -> None:
+    class Keeps(Model):
+        def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            checkpoint["object"] = Failure("any class")
+
+    trainer = bare_trainer(max_epochs=1, strategy=Late())
+    trainer.fit(Keeps(), datamodule=TinyDataModule())
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    again = bare_trainer(max_epochs=2, strategy=Late())
+    with pytest.raises(CheckpointError, match="pass weights_only=False"):
+        again.fit(Keeps(), datamodule=TinyDataModule(), ckpt_path=tmp_path / "a.ckpt")
+    again.fit(Keeps(), datamodule=TinyDataModule(), ckpt_path=tmp_path / "a.ckpt", weights_only=False)
+    assert again.global_step == 8
+
+
+@pytest.mark.filterwarnings("ignore:the checkpoint holds the states of callbacks")
+@pytest.mark.parametrize("validates", [True, False])
+@pytest.mark.parametrize(("max_epochs", "max_steps", "ends"), [(2, 100, (2, 8)), (3, 12, (3, 12)), (-1, 10, (2, 10))])
+def test_the_file_of_an_epochs_end_loses_none_whatever_bounds_the_run(
+    max_epochs: int, max_steps: int, ends: tuple[int, int], validates: bool, tmp_path: Path, bare_trainer: MakeTrainer
+) -> None:
+    limits: dict[str, Any] = {} if validates else {"limit_val_batches": 0}
+    keeps = ModelCheckpoint(tmp_path)
+    first = bare_trainer(max_epochs=1, callbacks=[keeps], enable_checkpointing=True, **limits)
+    first.fit(TinyModule(), datamodule=TinyDataModule())
+    batches: list[int] = []
+    seen = At("on_train_batch_start", 0, lambda trainer: None)
+    seen.on_train_batch_start = lambda trainer, module, batch, batch_idx: batches.append(batch_idx)  # type: ignore[attr-defined]
+    trainer = bare_trainer(max_epochs=max_epochs, max_steps=max_steps, callbacks=[seen], **limits)
+    trainer.fit(TinyModule(), datamodule=TinyDataModule(), ckpt_path=keeps.best_model_path)
+    assert (trainer.current_epoch, trainer.global_step) == ends
+    assert batches == [*range(4), *range(4), *range(4)][: max(ends[1] - 4, 0)]
+
+
+def rows_of(module: str) -> type[TinyDataModule]:
+    """A data module class `Rows` of some module, with a state."""
+
+    class Rows(TinyDataModule):
+        served = 0
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"served": self.served}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            self.served = state_dict["served"]
+
+    Rows.__module__, Rows.__qualname__ = module, "Rows"
+    return Rows
+
+
+@pytest.mark.parametrize(("reader", "taken"), [("cats", True), ("dogs", False), ("__main__", True)])
+def test_the_state_of_another_data_module_of_the_same_name_is_left_out(
+    reader: str, taken: bool, tmp_path: Path, bare_trainer: MakeTrainer
+) -> None:
+    rows = rows_of("cats")()
+    rows.served = 3
+    trainer = bare_trainer(max_epochs=1)
+    trainer.fit(Model(), datamodule=rows)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    other = rows_of(reader)()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        trainer.validate(Model(), datamodule=other, verbose=False, ckpt_path=tmp_path / "a.ckpt")
+        made = rows_of(reader).load_from_checkpoint(tmp_path / "a.ckpt")
+    assert (other.served, made.served) == ((3, 3) if taken else (0, 0))
+    found = [str(warning.message) for warning in said if "state of the data module" in str(warning.message)]
+    assert len(found) == (0 if taken else 2)
+    assert taken or found[0].startswith("the checkpoint holds the state of the data module cats.Rows, and this one is dogs.Rows: it is")
 
 
 def test_a_checkpoint_is_put_back_in_this_order(tmp_path: Path, bare_trainer: MakeTrainer) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,25 @@ from lx.state import TrainerFn
 
 
 class ResumePath:
-    """The path that the current run resumes from; one that the user assigned holds for all later calls, too."""
+    """The path that the current or the last call loads; one that the user assigned holds for all later calls, too."""
 
     def __init__(self) -> None:
         self.path: Any = None
-        self.sticky = False
+        self._assigned = False
 
     def assign(self, path: Any) -> None:
         """What the user says holds until the user says otherwise; None lets go."""
-        self.path, self.sticky = path, bool(path)
+        self.path, self._assigned = path, bool(path)
 
-    def take(self, path: Any) -> None:
-        """Sets the path for one call, unless the user assigned one."""
-        if not self.sticky:
-            self.path = path
+    def choose(self, asked: Any, find: Callable[[Any], Any]) -> Any:
+        """The path for one call, which may have been asked for one; `find` says what that means."""
+        if self._assigned and asked is None:
+            return self.path
+        if self._assigned:
+            rank_zero_warn(f"ckpt_path={asked!r} was passed, and trainer.ckpt_path={str(self.path)!r} assigned: what was passed counts.")
+        self.path, self._assigned = None, False
+        self.path = find(asked)
+        return self.path
 
 
 class CheckpointSearch:
@@ -59,7 +65,7 @@ class CheckpointSearch:
         if self._fn is TrainerFn.FITTING:
             resumes = any(getattr(callback, "resumes_automatically", False) for callback in self._trainer.checkpoint_callbacks)
             return self._last(quiet=True) if resumes else None
-        if self._given_model or self._trainer.ckpt_path:
+        if self._given_model:
             return None
         if not self._trainer.checkpoint_callbacks:
             raise ValueError(

@@ -45,7 +45,6 @@ def cut_off(run: Any, error: BaseException) -> None:
                 except Exception as second:
                     _mention(error, name, second)
         trainer.log.site = None
-        trainer.resume.take(None)
     trainer.state.stage = None
     if asked and trainer.is_global_zero:
         say(f"lx: {'Ctrl-C' if isinstance(error, KeyboardInterrupt) else 'SIGTERM'} ended the run {place}.{_advice(run)}")

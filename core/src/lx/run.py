@@ -185,8 +185,7 @@ class Run:
     def _read_checkpoint(self) -> dict[str, Any] | None:
         """Finds and reads the checkpoint before anything is prepared or written."""
         trainer = self.trainer
-        trainer.resume.take(CheckpointSearch(trainer, self.fn, self.given_model).find(self.asked_ckpt_path))
-        path = trainer.ckpt_path
+        path = trainer.resume.choose(self.asked_ckpt_path, CheckpointSearch(trainer, self.fn, self.given_model).find)
         if path is None:
             return None
         content = protocol.read(trainer.strategy.load_checkpoint, path, protocol.on_host, self.weights_only)
@@ -367,7 +366,6 @@ class Run:
             trainer.profiler.teardown(stage=self.fn.value)
         trainer.state.status, trainer.state.stage = TrainerStatus.FINISHED, None
         trainer.manager.hook.lx_run_ended(run=self)
-        trainer.resume.take(None)
 
     def leave_devices(self) -> None:
         """Brings the module back to the CPU, unwrapped and with plain layers, if it has left it."""
