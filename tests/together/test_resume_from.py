@@ -231,7 +231,7 @@ def test_a_strategy_that_restores_late_reads_as_it_was_told(tmp_path: Path, bare
 
 @pytest.mark.filterwarnings("ignore:the checkpoint holds the states of callbacks")
 @pytest.mark.parametrize("validates", [True, False])
-@pytest.mark.parametrize(("max_epochs", "max_steps", "ends"), [(2, 100, (2, 8)), (3, 12, (3, 12)), (-1, 10, (2, 10))])
+@pytest.mark.parametrize(("max_epochs", "max_steps", "ends"), [(2, 100, (2, 8)), (3, 12, (3, 12)), (-1, 10, (3, 10))])
 def test_the_file_of_an_epochs_end_loses_none_whatever_bounds_the_run(
     max_epochs: int, max_steps: int, ends: tuple[int, int], validates: bool, tmp_path: Path, bare_trainer: MakeTrainer
 ) -> None:
