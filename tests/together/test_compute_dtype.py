@@ -9,11 +9,11 @@ from lx.peak_flops import compute_dtype
 BITS = {"64": torch.float64, "32": torch.float32, "bf16": torch.bfloat16}
 
 
-@pytest.mark.parametrize("name", [name for name in registry.precision.names() if name.split("-")[0] in BITS])
+@pytest.mark.parametrize("name", [name for name in registry.precision.names() if name.partition("-")[0] in BITS])
 def test_a_precision_multiplies_what_its_name_says(name: str) -> None:
     fabric = Fabric(accelerator="cpu", devices=1, precision=name)
     fabric.setup_environment()
-    assert compute_dtype(fabric.precision, fabric.device) is BITS[name.split("-")[0]]
+    assert compute_dtype(fabric.precision, fabric.device) is BITS[name.partition("-")[0]]
 
 
 def test_there_are_precisions() -> None:
