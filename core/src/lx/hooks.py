@@ -24,19 +24,19 @@ class DataHooks:
 
     def train_dataloader(self) -> Any:
         """The loader to train on, or a collection of loaders."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no train_dataloader.")
 
     def val_dataloader(self) -> Any:
         """The loader to validate on, or a list of loaders."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no val_dataloader.")
 
     def test_dataloader(self) -> Any:
         """The loader to test on, or a list of loaders."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no test_dataloader.")
 
     def predict_dataloader(self) -> Any:
         """The loader to predict, or a list of loaders."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no predict_dataloader.")
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Changes a batch before it moves to the device; called on every rank for every batch."""
