@@ -3,12 +3,20 @@
 from typing import Any
 
 from lx.delegate import delegated, first_in_role, in_role
-from lx.limits import change
+from lx.limits import change, read_accumulation
 from lx.state import RunningStage, TrainerFn
 
 
 def _change(trainer: Any, name: str, value: Any) -> None:
     change(trainer.limits, name, value)
+
+
+def _accumulate(trainer: Any, name: str, value: Any) -> None:
+    trainer.limits.accumulate_grad_batches = read_accumulation(value)
+
+
+def _resume_from(trainer: Any, name: str, value: Any) -> None:
+    trainer.resume.assign(value)
 
 
 def _check_sanity(trainer: Any, name: str, value: bool) -> None:
@@ -45,7 +53,10 @@ class RunView:
     )
     num_test_batches = delegated("test_loop.max_batches", "The test batches of each loader.")
     num_predict_batches = delegated("predict_loop.max_batches", "The prediction batches of each loader.")
-    num_sanity_val_batches = delegated("fit_loop.num_sanity_val_batches", "The sanity check batches of each loader.")
+    num_sanity_val_batches = property(
+        lambda self: [min(self.num_sanity_val_steps, count) for count in self.num_val_batches],
+        doc="The sanity check batches of each loader.",
+    )
     enable_validation = delegated(
         "fit_loop.enable_validation", "Whether this fit validates: there are a step, a loader, and a limit above 0."
     )
@@ -65,6 +76,14 @@ class RunView:
     is_last_batch = delegated("fit_loop.progress.batch.is_last_batch", "Whether the training batch that runs is the last of its epoch.")
     fast_dev_run = delegated("limits.fast_dev_run", "The batches of a development run, 0 if this is none.")
     overfit_batches = delegated("limits.overfit_batches", "As given.")
+    accumulate_grad_batches = delegated(
+        "limits.accumulate_grad_batches",
+        "The size of an accumulation window, or the function that gives it; set it between windows.",
+        _accumulate,
+    )
+    ckpt_path = delegated(
+        "resume.path", "The checkpoint that this run resumes from; assigned, it holds for the next calls, too.", _resume_from
+    )
     limit_train_batches = delegated("limits.limit_train_batches", "As given, 1.0 for all.", _change)
     limit_val_batches = delegated("limits.limit_val_batches", "As given, 1.0 for all.", _change)
     limit_test_batches = delegated("limits.limit_test_batches", "As given, 1.0 for all.", _change)

@@ -20,7 +20,7 @@ from lx.interfaces.callback import Callback
 from lx.interfaces.logger import Logger
 from lx.kernel import PluginManager, default_manager
 from lx.kernel.errors import ArgumentTypeError
-from lx.limits import Limits, read_accumulation, read_limits, refuse_with_barebones
+from lx.limits import Limits, read_limits, refuse_with_barebones
 from lx.logging import RunLog
 from lx.loops.fit import FitLoop
 from lx.loops.progress import EvaluationProgress
@@ -108,7 +108,7 @@ class Trainer(RunView):
         enable_autolog_hparams: bool = True,
         model_registry: str | None = None,
         micro_batch_size: int | str | None = None,
-        compile: Any = None,
+        compile: Any = None,  # noqa: A002 -- as torch calls it
         suggest_integrations: bool = True,
         manager: PluginManager | None = None,
     ) -> None:
@@ -308,15 +308,6 @@ class Trainer(RunView):
         self.dispatch.emit("on_after_backward")
 
     @property
-    def accumulate_grad_batches(self) -> Any:
-        """The size of an accumulation window, or the function that gives it; may be set between windows."""
-        return self.limits.accumulate_grad_batches
-
-    @accumulate_grad_batches.setter
-    def accumulate_grad_batches(self, batches: Any) -> None:
-        self.limits.accumulate_grad_batches = read_accumulation(batches)
-
-    @property
     def logger(self) -> Logger | None:
         """The first logger."""
         return self.loggers[0] if self.loggers else None
@@ -345,14 +336,3 @@ class Trainer(RunView):
         logger = self.logger
         folder = self.default_root_dir if logger is None else (logger.log_dir or logger.save_dir)
         return self.strategy.broadcast(folder)  # type: ignore[no-any-return]
-
-    # -- state -----------------------------------------------------------------------------------------------------------
-
-    @property
-    def ckpt_path(self) -> Any:
-        """The checkpoint that this run resumes from; assigned, it holds for the next calls, too."""
-        return self.resume.path
-
-    @ckpt_path.setter
-    def ckpt_path(self, path: Any) -> None:
-        self.resume.assign(path)

@@ -175,11 +175,6 @@ class FitLoop:
         return self.validation.num_batches if self.validation is not None else []
 
     @property
-    def num_sanity_val_batches(self) -> list[int | float]:
-        """The sanity check batches of each loader."""
-        return [min(self._trainer.limits.num_sanity_val_steps, count) for count in self.num_val_batches]
-
-    @property
     def estimated_stepping_batches(self) -> int | float:
         """How many optimizer steps this fit will take; `inf` if nothing bounds them. Loads the training loader."""
         bound: int | float = math.inf if self.max_steps == -1 else self.max_steps
