@@ -47,7 +47,7 @@ class _Resolver:
             devices,
             self._brought("parallel_devices") or accelerator.cls.get_parallel_devices(devices),
             strategy,
-            self._precision(strategy),
+            self._precision(strategy, accelerator.cls.capabilities.device_type),
         )
         resolution.environment = self._environment(strategy)
         resolution.launcher = self._launcher(strategy)
@@ -190,7 +190,7 @@ class _Resolver:
                     f"{part} is given twice: in the strategy {type(strategy).__name__} and beside it; give it once."
                 )
 
-    def _precision(self, strategy: Choice) -> Choice:
+    def _precision(self, strategy: Choice, device_type: str) -> Choice:
         wanted = self.request.precision
         if wanted is not None and "precision" in self.plugins:
             raise ValueError(f"precision={wanted!r} and a precision in plugins: give one of the two.")
@@ -201,12 +201,22 @@ class _Resolver:
             choice = self.chooser.choose("precision", spec, "precision")
         if isinstance(spec, str):
             self._warn_of_ambiguity(spec, choice)
+            choice = self._of_use(choice, device_type)
         allowed = strategy.cls.capabilities.precisions
         if allowed and choice.name not in allowed:
             raise ValueError(
                 f"precision={choice.name!r} does not go with strategy={strategy.name!r}, which takes {', '.join(sorted(allowed))}."
             )
         return choice
+
+    def _of_use(self, choice: Choice, device_type: str) -> Choice:
+        """The precision, or the one that takes its place on such a device, which is warned of."""
+        instead = choice.cls.instead_of(choice.name, device_type)
+        if instead is None:
+            return choice
+        name, why = instead
+        rank_zero_warn(f"precision={choice.name!r}: {why}, so {name!r} is used; write that to silence this.")
+        return self.chooser.choose("precision", name, "precision", f"in place of {choice.name}: {why}")
 
     def _warn_of_ambiguity(self, wanted: str, choice: Choice) -> None:
         """Says how `"16"` was read; known names count too, so that it does not depend on what is installed."""

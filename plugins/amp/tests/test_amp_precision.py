@@ -60,7 +60,7 @@ def test_forward_runs_in_16_bits_and_parameters_keep_32() -> None:
 def test_float16_on_the_cpu_becomes_bfloat16() -> None:
     precision = MixedPrecision("16-mixed")
     assert precision.capabilities.scales_loss
-    with pytest.warns(UserWarning, match="precision='16-mixed' gains nothing on the CPU.*'bf16-mixed'"):
+    with pytest.warns(UserWarning, match="precision='16-mixed': float16 gains nothing on the CPU.*'bf16-mixed'"):
         precision.connect(CPU)
     assert (precision.precision, precision.scaler) == ("bf16-mixed", None)
     assert not precision.capabilities.scales_loss

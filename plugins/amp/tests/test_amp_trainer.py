@@ -114,11 +114,16 @@ def test_the_scaler_is_kept_in_checkpoints(tmp_path: Path) -> None:
 
 
 def test_float16_on_the_cpu_becomes_bfloat16(tmp_path: Path) -> None:
-    run = trainer(tmp_path, precision="16-mixed", max_epochs=1)
     module = Watching()
-    with pytest.warns(UserWarning, match="precision='16-mixed' gains nothing on the CPU"):
-        run.fit(module, TinyDataModule())
+    with pytest.warns(UserWarning, match="precision='16-mixed': float16 gains nothing on the CPU, so 'bf16-mixed' is used"):
+        run = trainer(tmp_path, precision="16-mixed", max_epochs=1)
     assert run.precision == "bf16-mixed"
+    told = [line.split(maxsplit=3) for line in run.explain().splitlines() if line.startswith("precision")]
+    assert [(choice, why) for _, choice, _, why in told] == [
+        ("16-mixed", "precision='16-mixed'"),
+        ("bf16-mixed", "in place of 16-mixed: float16 gains nothing on the CPU"),
+    ]
+    run.fit(module, TinyDataModule())
     assert module.seen["output"] is torch.bfloat16
 
 
@@ -126,7 +131,7 @@ def test_float16_on_the_cpu_becomes_bfloat16(tmp_path: Path) -> None:
 def test_aliases_warn(tmp_path: Path, given: Any, name: str) -> None:
     with pytest.warns(UserWarning, match=name):
         run = trainer(tmp_path, precision=given)
-    assert run.precision == name
+    assert run.precision == "bf16-mixed"  # 16-mixed is not of use on the CPU
 
 
 def test_lbfgs(tmp_path: Path) -> None:

@@ -27,6 +27,14 @@ class Precision:
     capabilities: PrecisionCapabilities = PrecisionCapabilities()
     precision: str = "32-true"
 
+    @classmethod
+    def instead_of(cls, name: str, device_type: str) -> tuple[str, str] | None:
+        """The precision to take for the named one on a type of device, such as `"cpu"`, and why; None where that is as good as any.
+
+        Asked when a run is resolved, for a precision that was named; the user is warned, and `explain()` tells.
+        """
+        return None
+
     def connect(self, device: torch.device) -> None:
         """Called once on every rank, before any other method, with the root device; may raise `MisconfigurationException`."""
 

@@ -17,6 +17,7 @@ from lx.kernel.errors import MisconfigurationException
 from lx.rank_zero import rank_zero_warn
 
 DTYPES = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+WHY = "float16 gains nothing on the CPU"
 
 
 class MixedPrecision(Precision):
@@ -51,6 +52,11 @@ class MixedPrecision(Precision):
         self._unscaled: dict[Optimizer, int] = {}  # with the number of the backward whose gradients were unscaled last
         self._stepped: set[Optimizer] = set()
 
+    @classmethod
+    def instead_of(cls, name: str, device_type: str) -> tuple[str, str] | None:
+        """`bf16-mixed` for `16-mixed` on the CPU."""
+        return ("bf16-mixed", WHY) if name == "16-mixed" and device_type == "cpu" else None
+
     def connect(self, device: torch.device) -> None:
         """Takes the device of the run, and makes the scaler for it.
 
@@ -69,8 +75,8 @@ class MixedPrecision(Precision):
 
     def _become_bfloat16(self) -> None:
         rank_zero_warn(
-            "precision='16-mixed' gains nothing on the CPU, which has no fast float16: this run uses 'bf16-mixed'. Write that to silence "
-            "this, or keep float16 with plugins=MixedPrecision('16-mixed', scaler=torch.amp.GradScaler('cpu'))."
+            f"precision='16-mixed': {WHY}, so 'bf16-mixed' is used; write that to silence this, or keep float16 with"
+            " plugins=MixedPrecision('16-mixed', scaler=torch.amp.GradScaler('cpu'))."
         )
         self.precision, self.dtype = "bf16-mixed", torch.bfloat16
         self.capabilities = PrecisionCapabilities()
