@@ -12,7 +12,14 @@ from torch import nn
 
 import lx.module_loading
 from lx import LightningDataModule, LightningModule
-from lx.kernel.errors import CheckpointError, CheckpointMismatchError, CheckpointNotFoundError, NotInstalledError
+from lx.kernel.errors import (
+    ArgumentTypeError,
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointMismatchError,
+    CheckpointNotFoundError,
+    NotInstalledError,
+)
 from lx.module_loading import read_hparams
 from lx.testing import FakeCheckpointIO, fake_plugin_manager
 
@@ -72,7 +79,7 @@ def test_arguments_of_the_call_rank_over_those_in_the_file_and_are_kept() -> Non
 
 
 def test_only_what_init_takes_is_passed_and_what_the_call_gave_in_vain_is_said() -> None:
-    content = file_of(checkpoint(Net(3), hyper_parameters={"width": 3, "gone": 1, "_class_path": "x.Y", "_instantiator": "x.z"}))
+    content = file_of(checkpoint(Net(3), hyper_parameters={"width": 3, "gone": 1, "_class_path": "x.Y"}))
     assert Net.load_from_checkpoint(content).width == 3
     content.seek(0)
     with pytest.warns(UserWarning, match="Net.load_from_checkpoint: __init__ takes no widht, which is left out; it takes width, rate"):
@@ -80,8 +87,69 @@ def test_only_what_init_takes_is_passed_and_what_the_call_gave_in_vain_is_said()
 
 
 def test_an_init_that_takes_anything_is_given_everything_but_what_the_command_line_notes() -> None:
-    content = file_of(checkpoint(Net(3), hyper_parameters={"width": 3, "old": 1, "_class_path": "x.Y", "_instantiator": "x.z"}))
+    content = file_of(checkpoint(Net(3), hyper_parameters={"width": 3, "old": 1, "_class_path": "x.Y"}))
     assert Open.load_from_checkpoint(content, new=2).rest == {"old": 1, "new": 2}
+
+
+class Wide(Net):
+    """A subclass that is made from its base."""
+
+
+class Noted:
+    """Makes the file of a module that the command line made."""
+
+    def __new__(cls, path: str | None, maker: str = "lightning.pytorch.cli.instantiate_module") -> Any:
+        return file_of(checkpoint(Net(3), hyper_parameters={"width": 3, "_class_path": path, "_instantiator": maker}))
+
+
+def test_the_class_that_the_command_line_noted_is_made_from_its_base() -> None:
+    made = Net.load_from_checkpoint(Noted(f"{Wide.__module__}.{Wide.__qualname__}"))
+    assert (type(made), made.width) == (Wide, 3)
+    assert type(Net.load_from_checkpoint(Noted(f"{Net.__module__}.{Net.__qualname__}"))) is Net
+
+
+def test_a_file_cannot_say_which_code_is_run() -> None:
+    for path in ("os.system", f"{LightningModule.__module__}.LightningModule", "x.Y"):
+        with pytest.raises(ValueError, match="is no subclass of Net that has been imported; import its module first"):
+            Net.load_from_checkpoint(Noted(path))
+    with pytest.raises(ValueError, match=r"wants 'os.system' to make the object.*add it to lx.module_loading.INSTANTIATORS"):
+        Net.load_from_checkpoint(Noted("x.Y", "os.system"))
+
+
+def test_another_maker_may_be_made_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    def make(cls: type[Any], arguments: dict[str, Any]) -> Any:
+        made.append(cls)
+        return cls(**arguments)
+
+    monkeypatch.setitem(lx.module_loading.INSTANTIATORS, "mine.make", make)
+    assert Net.load_from_checkpoint(Noted(None, "mine.make")).width == 3
+    assert made == [Net]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"checkpoint_path": 3}, "checkpoint_path=3: it must be a path, or a file that was opened with mode 'rb'"),
+        ({"checkpoint_path": None}, "checkpoint_path=None: it must be a path"),
+        ({"checkpoint_path": "a.ckpt", "weights_only": "yes"}, "weights_only='yes': it must be True, False or None"),
+        ({"checkpoint_path": "a.ckpt", "strict": "yes"}, "strict='yes': it must be True, False or None"),
+    ],
+)
+def test_what_cannot_be_is_refused_first(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(ArgumentTypeError, match=said):
+        Net.load_from_checkpoint(**arguments)
+    with pytest.raises(TypeError):
+        Net.load_from_checkpoint(**arguments)
+
+
+def test_an_empty_path_and_an_open_file_of_something_else() -> None:
+    with pytest.raises(ValueError, match="the path is empty, as best_model_path of a callback is while nothing has been saved"):
+        Net.load_from_checkpoint("")
+    for other in (io.BytesIO(b"nothing of this kind"), io.BytesIO(), io.StringIO("text")):
+        with pytest.raises(CheckpointCorruptError, match="holds no checkpoint"):
+            Net.load_from_checkpoint(other)
 
 
 def test_a_checkpoint_without_hyperparameters_needs_them_in_the_call() -> None:
@@ -255,6 +323,15 @@ class Data(LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.position = state_dict["position"]
+
+
+def test_a_data_module_needs_no_weights_in_the_file() -> None:
+    class Rows(LightningDataModule):
+        def __init__(self, size: int = 1) -> None:
+            super().__init__()
+            self.size = size
+
+    assert Rows.load_from_checkpoint(file_of({"datamodule_hyper_parameters": {"size": 3}})).size == 3
 
 
 def test_a_data_module_finds_its_own_hyperparameters_and_state() -> None:

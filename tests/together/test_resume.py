@@ -306,9 +306,10 @@ class Ran:
         return plain(found, str(self.folder))  # type: ignore[no-any-return]
 
     def content(self, path: Path) -> Any:
-        """What is in a file; Timer's state is of no use here."""
+        """What is in a file, without the times in it."""
         found = torch.load(path, weights_only=True)
         found["callbacks"].pop("Timer")
+        found["loops"]["fit_loop"]["state_dict"].pop("seconds", None)
         return found
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from lx import unfinished
+from lx.config_hparams import pack
 from lx.kernel.errors import (
     ArgumentTypeError,
     CheckpointCorruptError,
@@ -16,6 +17,9 @@ from lx.kernel.errors import (
 from lx.migration import FORMAT, migrate
 from lx.pickled_names import reading
 from lx.rank_zero import rank_zero_warn
+
+CONFIGURATIONS = "hparams_configurations"
+"""Under which key a file says which hyperparameters were configurations of OmegaConf."""
 
 DATAMODULE_CLASS = "datamodule_class"
 """Under which key a file says whose the state of the data module is, beside the state, whose key is the name of the class alone."""
@@ -43,8 +47,7 @@ def dump(trainer: Any, weights_only: bool = False) -> dict[str, Any]:
             checkpoint[type(precision).__qualname__] = state
     for prefix, owner in (("", module), ("datamodule_", datamodule)):
         if owner is not None and owner.hparams:
-            checkpoint["hparams_name" if not prefix else f"{prefix}hparams_name"] = owner.hparams_name
-            checkpoint[f"{prefix}hyper_parameters"] = dict(owner.hparams)
+            _add_hparams(checkpoint, owner, prefix)
     if datamodule is not None and (state := datamodule.state_dict()):
         checkpoint[type(datamodule).__qualname__] = state
         checkpoint[DATAMODULE_CLASS] = f"{type(datamodule).__module__}.{type(datamodule).__qualname__}"
@@ -58,6 +61,13 @@ def dump(trainer: Any, weights_only: bool = False) -> dict[str, Any]:
     return checkpoint
 
 
+def _add_hparams(checkpoint: dict[str, Any], owner: Any, prefix: str) -> None:
+    checkpoint[f"{prefix}hparams_name"] = owner.hparams_name
+    checkpoint[f"{prefix}hyper_parameters"], configurations = pack(owner.hparams)
+    if configurations:
+        checkpoint[f"{prefix}{CONFIGURATIONS}"] = configurations
+
+
 def _loops(trainer: Any) -> dict[str, Any]:
     counted = {name: getattr(trainer, name).state_dict() for name in ("validate_loop", "test_loop", "predict_loop")}
     counted["predict_loop"]["batch_progress"].pop("is_last_batch")
@@ -69,17 +79,22 @@ def read(load: Callable[..., Any], path: Any, map_location: Any, weights_only: b
 
     Raises `ArgumentTypeError` for a `weights_only` that is no bool, and what `load` raises.
     """
-    if weights_only is not None and not isinstance(weights_only, bool):
-        raise ArgumentTypeError(f"weights_only={weights_only!r}: it must be True, False or None, which is torch's default, True.")
+    check_weights_only(weights_only)
     content = reading(lambda: load(path, map_location=map_location, weights_only=weights_only), path, weights_only is not False)
     return migrate(content, path) if isinstance(content, dict) else content
 
 
-def check(checkpoint: Any, path: Any, resumes_fit: bool) -> dict[str, Any]:
+def check_weights_only(weights_only: Any) -> None:
+    """Raises `ArgumentTypeError` for what is no bool, and not None."""
+    if weights_only is not None and not isinstance(weights_only, bool):
+        raise ArgumentTypeError(f"weights_only={weights_only!r}: it must be True, False or None, which is torch's default, True.")
+
+
+def check(checkpoint: Any, path: Any, resumes_fit: bool, holds_weights: bool = True) -> dict[str, Any]:
     """The checkpoint, if it is one and holds what the request needs; called before anything is built."""
     if not isinstance(checkpoint, dict):
         raise CheckpointCorruptError(f"{str(path)!r} is no checkpoint of a Trainer: it holds a {type(checkpoint).__name__}.")
-    if "state_dict" not in checkpoint:
+    if holds_weights and "state_dict" not in checkpoint:
         keys = ", ".join(map(repr, list(checkpoint)[:8])) + (" ..." if len(checkpoint) > 8 else "")
         bare = bool(checkpoint) and all(isinstance(value, torch.Tensor) for value in checkpoint.values())
         hint = " These are bare weights: model.load_state_dict(torch.load(path)) loads them." if bare else ""

@@ -5,12 +5,14 @@ import dataclasses
 import inspect
 import pickle
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import FrameType
 from typing import Any
 
 from torch import nn
 
+from lx.config_hparams import as_plain, is_configuration, without
+from lx.kernel.errors import ArgumentTypeError
 from lx.rank_zero import rank_zero_warn
 
 
@@ -54,6 +56,8 @@ class HyperparametersMixin:
         loggers. Repeated calls add up. Raises `ValueError` for anything else, such as a string that is no argument's name.
         """
         self._log_hyperparams = logger
+        if ignore is not None and not isinstance(ignore, str | Collection):
+            raise ArgumentTypeError(f"save_hyperparameters(ignore={ignore!r}): it must be a name or a list of names.")
         ignored = {ignore} if isinstance(ignore, str) else set(ignore or ())
         container = _container(args)
         if container is not None and not container:
@@ -71,11 +75,14 @@ class HyperparametersMixin:
                     f" save_hyperparameters(ignore=[{key!r}])."
                 )
         hparams = self.hparams
-        for key in ignored & set(hparams):
-            del hparams[key]
-        hparams.update(kept)
+        if container is not None and is_configuration(args[0]) and not hparams:
+            self.__dict__["_hparams"] = hparams = without(args[0], ignored)  # it stays what it is, with all that it can do
+        else:
+            for key in ignored & set(hparams):
+                del hparams[key]
+            hparams.update(kept)
         self._hparams_name = name
-        self._hparams_initial = AttributeDict({key: _copied(value) for key, value in hparams.items()})
+        self._hparams_initial = _all_copied(hparams)
 
     @property
     def hparams(self) -> AttributeDict:
@@ -88,8 +95,7 @@ class HyperparametersMixin:
     @property
     def hparams_initial(self) -> AttributeDict:
         """The hyperparameters as they were saved, a copy."""
-        initial: AttributeDict = self.__dict__.get("_hparams_initial", AttributeDict())
-        return AttributeDict({key: _copied(value) for key, value in initial.items()})
+        return _all_copied(self.__dict__.get("_hparams_initial", AttributeDict()))
 
     @property
     def hparams_name(self) -> str | None:
@@ -109,6 +115,12 @@ def _copied(value: Any) -> Any:
         return value
 
 
+def _all_copied(hparams: Any) -> AttributeDict:
+    if is_configuration(hparams):
+        return _copied(hparams)  # type: ignore[no-any-return]
+    return AttributeDict({key: _copied(value) for key, value in hparams.items()})
+
+
 def _container(args: tuple[Any, ...]) -> dict[str, Any] | None:
     """The content of the one container that was passed; None where names were, or nothing."""
     if len(args) != 1 or isinstance(args[0], str):
@@ -117,7 +129,7 @@ def _container(args: tuple[Any, ...]) -> dict[str, Any] | None:
     if value is None:
         return {}
     if isinstance(value, Mapping):
-        return dict(value)
+        return as_plain(value) if is_configuration(value) else dict(value)
     if isinstance(value, Namespace):
         return vars(value).copy()
     hint = "; dataclasses.asdict(...) makes one of it" if dataclasses.is_dataclass(value) else ""

@@ -5,7 +5,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, MutableSequence
 from enum import Enum
 from typing import Any
 
@@ -45,7 +46,9 @@ def _contained(value: Any, depth: int) -> dict[Any, Any] | list[Any] | None:
         return {_key(name): plain(member, depth) for name, member in members.items()}
     if isinstance(value, set | frozenset):
         value = sorted(value, key=repr)
-    return [plain(member, depth) for member in value] if isinstance(value, list | tuple) else None
+    if isinstance(value, bytearray | array):
+        return None
+    return [plain(member, depth) for member in value] if isinstance(value, tuple | MutableSequence) else None
 
 
 def _described(value: Any) -> Any:

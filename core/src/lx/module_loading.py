@@ -4,19 +4,26 @@ import csv
 import inspect
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from lx.checkpoint import check, read, restore_datamodule
+from lx.checkpoint import CONFIGURATIONS, check, check_weights_only, read, restore_datamodule
+from lx.config_hparams import is_configuration, unpack
 from lx.hparams import AttributeDict
 from lx.kernel import default_manager
 from lx.kernel.errors import ArgumentTypeError, CheckpointCorruptError, CheckpointError, CheckpointMismatchError, NotInstalledError
 from lx.rank_zero import rank_zero_warn
 
 T = TypeVar("T")
+
+INSTANTIATORS: dict[str, Callable[[type[Any], dict[str, Any]], Any] | None] = {
+    "lightning.pytorch.cli.instantiate_module": None,
+    "pytorch_lightning.cli.instantiate_module": None,
+}
+"""What a checkpoint may name as the function that makes its object, with the one that is called instead; None: the class itself is."""
 
 
 class _OnClass:
@@ -54,15 +61,57 @@ def _load_from_checkpoint(
     (default: the module's `strict_loading`) demands that all weights fit. Raises `FileNotFoundError`, `TypeError` on an instance,
     `ValueError` for a `strict` that contradicts `strict_loading`, `CheckpointMismatchError` for weights that do not fit.
     """
-    checkpoint = check(read_checkpoint(checkpoint_path, map_location or _where_possible, weights_only), checkpoint_path, False)
-    prefix = "" if issubclass(cls, torch.nn.Module) else "datamodule_"
-    hparams = dict(read_hparams(hparams_file) if hparams_file is not None else checkpoint.get(f"{prefix}hyper_parameters") or {})
-    hparams = {name: value for name, value in hparams.items() if name not in ("_class_path", "_instantiator")}
-    obj: Any = cls(**_arguments(cls, checkpoint.get(f"{prefix}hparams_name"), hparams, kwargs))
+    if strict is not None and not isinstance(strict, bool):
+        raise ArgumentTypeError(f"strict={strict!r}: it must be True, False or None, which is the module's strict_loading.")
+    is_module = issubclass(cls, torch.nn.Module)
+    checkpoint = read_checkpoint(checkpoint_path, map_location or _where_possible, weights_only)
+    check(checkpoint, checkpoint_path, resumes_fit=False, holds_weights=is_module)
+    prefix = "" if is_module else "datamodule_"
+    hparams = read_hparams(hparams_file) if hparams_file is not None else checkpoint.get(f"{prefix}hyper_parameters") or {}
+    if hparams_file is None:
+        hparams = unpack(hparams, checkpoint.get(f"{prefix}{CONFIGURATIONS}") or [])
+    cls, make, hparams = _choose_class(cls, hparams)
+    obj: Any = make(cls, _arguments(cls, checkpoint.get(f"{prefix}hparams_name"), hparams, kwargs))
     if not isinstance(obj, torch.nn.Module):
         restore_datamodule(obj, checkpoint)
         return obj  # type: ignore[no-any-return]
     return _load_module(obj, checkpoint, strict)  # type: ignore[no-any-return]
+
+
+def _choose_class(cls: type[T], hparams: Any) -> tuple[type[T], Callable[..., Any], Any]:
+    """The class that the command line noted in the file, if it did, what makes an object of it, and the hyperparameters without these.
+
+    A file must not say which code is run: the class must be a subclass that is imported already, and what makes it be known.
+    """
+    noted = {name: hparams[name] for name in ("_class_path", "_instantiator") if name in hparams}
+    if not noted:
+        return cls, _make, hparams
+    hparams = {name: value for name, value in hparams.items() if name not in noted}
+    path, maker = noted.get("_class_path"), noted.get("_instantiator")
+    if maker is None:
+        return cls, _make, hparams
+    if maker not in INSTANTIATORS:
+        raise ValueError(
+            f"the checkpoint wants {maker!r} to make the object, which lx does not know, and does not import since a file could name any"
+            f" code. If you trust it, add it to lx.module_loading.INSTANTIATORS; known are {', '.join(INSTANTIATORS)}."
+        )
+    found = next((one for one in (cls, *_subclasses(cls)) if path in (None, f"{one.__module__}.{one.__qualname__}")), None)
+    if found is None:
+        raise ValueError(
+            f"the checkpoint is of the class {path!r}, which is no subclass of {cls.__name__} that has been imported; import its module"
+            f" first, or call load_from_checkpoint on another class."
+        )
+    return found, INSTANTIATORS[maker] or _make, hparams
+
+
+def _make(cls: type[T], arguments: dict[str, Any]) -> T:
+    return cls(**arguments)
+
+
+def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
+    for one in cls.__subclasses__():
+        yield one
+        yield from _subclasses(one)
 
 
 class LoadableFromCheckpoint:
@@ -96,6 +145,7 @@ def read_checkpoint(path: Any, map_location: Any = None, weights_only: bool | No
 
     Raises `ArgumentTypeError` for what is neither, or for a `weights_only` that is no bool, and what the checkpoint I/O raises.
     """
+    check_weights_only(weights_only)
     if hasattr(path, "read"):
         return read(_load_open_file, path, map_location, weights_only)  # type: ignore[no-any-return]
     if not isinstance(path, str | os.PathLike):
@@ -117,8 +167,8 @@ def installed_checkpoint_io() -> Any:
 def _load_open_file(file: Any, map_location: Any, weights_only: bool | None) -> Any:
     try:
         return torch.load(file, map_location=map_location, weights_only=True if weights_only is None else weights_only)
-    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        if "weights_only" in str(error):
+    except (AssertionError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
+        if "nsupported global" in str(error):
             raise CheckpointError(f"the open file holds more than tensors and plain values: {error}") from error
         raise CheckpointCorruptError(f"the open file {file!r} holds no checkpoint: {str(error).partition(chr(10))[0]}") from error
 
@@ -131,7 +181,7 @@ def _where_possible(storage: Any, location: str) -> Any:
         return storage
 
 
-def _arguments(cls: type[Any], container: str | None, hparams: dict[str, Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+def _arguments(cls: type[Any], container: str | None, hparams: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
     """What `__init__` is called with; `container` is the argument, if there is such a one, that takes all hyperparameters at once."""
     parameters = {
         name: parameter
@@ -142,6 +192,9 @@ def _arguments(cls: type[Any], container: str | None, hparams: dict[str, Any], k
     if container is not None and container in parameters and parameters[container].kind is not inspect.Parameter.VAR_KEYWORD:
         inner = {name: value for name, value in kwargs.items() if name in hparams or not (open_ended or name in parameters)}
         outer = {name: value for name, value in kwargs.items() if name in parameters or name not in inner}
+        if is_configuration(hparams):
+            hparams.update(inner)
+            return {container: hparams, **outer}
         return {container: AttributeDict({**hparams, **inner}), **outer}
     if open_ended:
         return {**hparams, **kwargs}
