@@ -118,9 +118,23 @@ def test_the_path_of_a_callback_that_has_saved_nothing(refused: Callable[..., st
     assert message.startswith("trainer.test(ckpt_path=''): the path is empty, as best_model_path of a callback is while nothing has been")
 
 
-def test_a_url_is_not_taken_for_a_file(refused: Callable[..., str]) -> None:
-    message = refused(MisconfigurationException, "s3://bucket/a.ckpt")
-    assert "'s3://bucket/a.ckpt' is a URL, and the checkpoint I/O 'torch_io' works with local files" in message
+def test_a_url_that_cannot_be_reached(refused: Callable[..., str]) -> None:
+    message = refused(MisconfigurationException, "acme://bucket/a.ckpt")
+    assert "'acme://bucket/a.ckpt' is a URL that cannot be used here: Protocol not known: acme" in message
+
+
+@pytest.mark.parametrize("path", ["registry", "registry:name:version:3", "Registry:name"])
+def test_a_registry_of_models(refused: Callable[..., str], path: str) -> None:
+    message = refused(MisconfigurationException, path)
+    assert message.startswith(f"ckpt_path={path!r}: lx has no model registry; download the checkpoint with the client of the registry, and")
+
+
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_weights_only_is_yes_or_no(bare_trainer: Callable[..., Trainer], written: Path, entry_point: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="weights_only='yes': it must be True, False or None"):
+        getattr(bare_trainer(max_epochs=3), entry_point)(
+            TinyModule(), TinyDataModule(), ckpt_path=written / "whole.ckpt", weights_only="yes"
+        )
 
 
 # -- which one -----------------------------------------------------------------------------------------------------------------

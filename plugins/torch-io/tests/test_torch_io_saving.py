@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from lx.kernel.errors import MisconfigurationException
 from lx_plugin_torch_io.checkpoint_io import TorchCheckpointIO
 
 OLD, NEW = {"epoch": 1}, {"epoch": 2, "weight": torch.ones(1000)}
@@ -34,14 +33,6 @@ def test_storage_options_are_refused(path: Path, options: Any) -> None:
     with pytest.raises(TypeError, match=r"storage_options=.*leave it out"):
         TorchCheckpointIO().save_checkpoint(NEW, path, storage_options=options)
     assert_untouched(path)
-
-
-@pytest.mark.parametrize("url", ["http://host/a.ckpt", "s3://bucket/a.ckpt", "gs+zip://x", Path("https://host/a.ckpt")])
-def test_urls_are_refused(url: str | Path) -> None:
-    io = TorchCheckpointIO()
-    for call in (lambda: io.save_checkpoint({}, url), lambda: io.load_checkpoint(url), lambda: io.remove_checkpoint(url)):
-        with pytest.raises(MisconfigurationException, match="is a URL, and the checkpoint I/O 'torch_io' works with local files"):
-            call()
 
 
 def test_names_that_look_a_little_like_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

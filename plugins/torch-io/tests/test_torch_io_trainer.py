@@ -1,3 +1,4 @@
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_bad_checkpoints_end_a_run_before_it_trains(path: Path, tmp_path: Path) 
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(CheckpointCorruptError, match=r"a\.ckpt"):
         fit(path)
-    torch.save({"state_dict": {}, "folder": Path("a")}, path)
+    torch.save({"state_dict": {}, "half": Fraction(1, 2)}, path)
     with pytest.raises(CheckpointError, match=r"weights_only=False"):
         fit(path)
 
@@ -67,4 +68,4 @@ def test_fabric(tmp_path: Path) -> None:
     with pytest.raises(CheckpointNotFoundError, match=r"b\.ckpt.*holds 'a\.ckpt'"):
         fabric.load(tmp_path / "b.ckpt")
     with pytest.raises(MisconfigurationException, match="is a URL"):
-        fabric.load("s3://bucket/a.ckpt")
+        fabric.load("acme://bucket/a.ckpt")

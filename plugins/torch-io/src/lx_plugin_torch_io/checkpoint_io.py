@@ -1,4 +1,4 @@
-"""Checkpoints as local files in the format of `torch.save`."""
+"""Checkpoints as files in the format of `torch.save`, local ones or at a URL."""
 
 import os
 import shutil
@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from lx.interfaces.checkpoint_io import CheckpointIO
-from lx.kernel.errors import CheckpointCorruptError, CheckpointDirectoryError, CheckpointNotFoundError, MisconfigurationException
+from lx.kernel.errors import CheckpointCorruptError, CheckpointDirectoryError, CheckpointNotFoundError
 from lx_plugin_torch_io.atomic import replaced
 from lx_plugin_torch_io.inspection import ZIP_MAGIC, check_whole, explained
+from lx_plugin_torch_io.remote import downloaded, local_or_url, remove, uploading
 
 MAPPED_FROM = 1 << 30
 """From this size on, in bytes, a file is mapped into memory, where the processes of a node share it, and not read into each."""
@@ -21,7 +22,8 @@ class TorchCheckpointIO(CheckpointIO):
 
     A file is written whole or not at all: to a temporary file beside it, which replaces it once it is on the disk. If anything
     goes wrong before that (no space, no permission, an object that cannot be pickled), the old file is untouched, nothing else is
-    left, and the error is raised.
+    left, and the error is raised. A URL, such as `s3://bucket/a.ckpt`, is reached through fsspec, and needs the package of its protocol:
+    the whole file is written, or read, in a temporary folder of this machine, and carried there or back.
 
     With `verify`, all that was read is compared with the checksums in the file first, which `torch.load` does not do; that reads
     the file once more, about a second for each 2 GB.
@@ -43,7 +45,12 @@ class TorchCheckpointIO(CheckpointIO):
         """
         if storage_options is not None:
             raise TypeError(f"storage_options={storage_options!r}: the checkpoint I/O 'torch_io' has no options; leave it out.")
-        with replaced(_local(path)) as file:
+        place = local_or_url(path)
+        if isinstance(place, str):
+            with uploading(place) as copy, replaced(copy) as file:
+                torch.save(checkpoint, file)
+            return
+        with replaced(place) as file:
             torch.save(checkpoint, file)
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
@@ -52,7 +59,10 @@ class TorchCheckpointIO(CheckpointIO):
         Raises `CheckpointNotFoundError`, `CheckpointCorruptError` for what is truncated, damaged or no checkpoint, and
         `CheckpointError` for one that holds objects which `weights_only` refuses.
         """
-        file = _local(path)
+        file = local_or_url(path)
+        if isinstance(file, str):
+            with downloaded(file) as copy:
+                return self.load_checkpoint(copy, map_location, weights_only)
         if not file.exists():
             raise CheckpointNotFoundError(f"there is no checkpoint {str(path)!r}. {_surroundings(file)}")
         if file.is_dir():
@@ -73,22 +83,13 @@ class TorchCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Removes a file, a link (not what it points to), or a directory with all that is in it; nothing happens if it is not there."""
-        target = _local(path)
-        if target.is_dir() and not target.is_symlink():
+        target = local_or_url(path)
+        if isinstance(target, str):
+            remove(target)
+        elif target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
         else:
             target.unlink(missing_ok=True)
-
-
-def _local(path: str | Path) -> Path:
-    """The path, unless it is a URL; raises `MisconfigurationException` for one."""
-    scheme, separator, _ = str(path).partition(":/")  # of a URL that went through Path, one slash is left
-    if separator and len(scheme) > 1 and scheme.replace("+", "").isalnum():
-        raise MisconfigurationException(
-            f"{str(path)!r} is a URL, and the checkpoint I/O 'torch_io' works with local files; copy it to or from there yourself, or "
-            "use a checkpoint I/O that knows the protocol."
-        )
-    return Path(path)
 
 
 def _surroundings(path: Path) -> str:
