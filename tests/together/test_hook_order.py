@@ -190,6 +190,7 @@ FIT_IN_WINDOWS = """
 """One epoch of two batches, which are one window, and no checkpoint."""
 
 TRANSFER = {"on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"}
+OF_LX_ALONE = {"on_before_batch_transfer", "on_after_batch_transfer", "on_before_lr_scheduler_step", "on_after_lr_scheduler_step"}
 OF_CALLBACK = {"setup", "teardown", "state_dict", "load_state_dict"}
 OF_MODULE = {
     "setup",
@@ -288,8 +289,8 @@ def recording(base: type[Any], hooks: set[str], owner: str, calls: list[str]) ->
         return call
 
     names: Iterable[str] = hooks | {name for name in dir(base) if name.startswith("on_") and callable(getattr(base, name))}
-    if base is Model:
-        names = set(names) - TRANSFER  # those of the data module come first
+    # Of modules, those of the data module come first; those of callbacks are lx's alone, and tested by themselves.
+    names = set(names) - (TRANSFER if base is Model else OF_LX_ALONE if base is Callback else set())
     return type(base.__name__, (base,), {name: hook(name) for name in names})
 
 
