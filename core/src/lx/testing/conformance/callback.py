@@ -136,8 +136,9 @@ class CallbackConformance(Conformance):
             assert one.global_step == 4 * epochs
 
     def test_it_survives_a_run_that_fails(self, built: Callback, trainer: Callable[..., Trainer]) -> None:
-        with quiet(), pytest.raises(Boom):
+        with quiet(), pytest.raises(Boom) as caught:
             trainer(built).fit(FailingModule(), datamodule=TinyDataModule())
+        assert not getattr(caught.value, "__notes__", []), "it fails while the run is ended by an exception"
         one = trainer(built)
         with quiet():
             one.fit(TinyModule(), datamodule=TinyDataModule())
