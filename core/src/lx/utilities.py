@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors see
     from lx.batch import apply_to_collection, convert_tensors_to_scalars, move_data_to_device
+    from lx.compiled import from_compiled, to_uncompiled
     from lx.data.combined import CombinedLoader
     from lx.enumeration import GradClipAlgorithmType, LightningEnum
     from lx.flops import measure_flops
@@ -52,6 +53,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
 
 _MODULES = {
     "lx.batch": "apply_to_collection convert_tensors_to_scalars move_data_to_device",
+    "lx.compiled": "from_compiled to_uncompiled",
     "lx.data.combined": "CombinedLoader",
     "lx.enumeration": "GradClipAlgorithmType LightningEnum",
     "lx.flops": "measure_flops",
@@ -84,6 +86,7 @@ _HOMES = {_NAMES_OF_LIGHTNING.get(name, name): (module, name) for module, names 
 _SUBMODULES = {
     "apply_func": "apply_to_collection convert_tensors_to_scalars move_data_to_device",
     "combined_loader": "CombinedLoader",
+    "compile": "from_compiled to_uncompiled",
     "data": "suggested_max_num_workers",
     "distributed": "is_shared_filesystem",
     "enums": "GradClipAlgorithmType LightningEnum",
@@ -126,6 +129,7 @@ __all__ = [
     "convert_tensors_to_scalars",
     "disable_possible_user_warnings",
     "find_shared_parameters",
+    "from_compiled",
     "garbage_collection_cuda",
     "get_available_flops",
     "grad_norm",
@@ -147,6 +151,7 @@ __all__ = [
     "set_shared_parameters",
     "suggested_max_num_workers",
     "summarize",
+    "to_uncompiled",
 ]
 
 
