@@ -1,6 +1,8 @@
 """What is undone when a fork is left, and what may be done in it; with fakes."""
 
+import gc
 import random
+import weakref
 
 import pytest
 import torch
@@ -175,9 +177,8 @@ def test_loaders_that_are_shared_go_on_where_they_were(trainer):
     def train(*callbacks):
         generator = torch.Generator().manual_seed(1)
         data = TinyDataModule().train_dataloader().dataset
-        loader = DataLoader(
-            data, batch_size=4, sampler=RandomSampler(data, generator=generator), generator=torch.Generator().manual_seed(2)
-        )
+        sampler, own = RandomSampler(data, generator=generator), torch.Generator().manual_seed(2)
+        loader = DataLoader(data, batch_size=4, sampler=sampler, generator=own)
         model = TinyModule()
         trainer(*callbacks, max_epochs=2, limit_val_batches=0).fit(model, loader)
         return [weight.tolist() for weight in model.parameters()], generator.get_state().tolist(), own.get_state().tolist()
@@ -224,6 +225,31 @@ def test_an_evaluation_is_tried_out_too(trainer, method, event):
     getattr(one, method)(model, datamodule=TinyDataModule())
     assert batches == [0, 1]
     assert model.training
+
+
+def test_what_a_run_held_is_freed_when_it_ends(trainer):
+    held = []
+
+    class Keeps(TinyModule):
+        def training_step(self, batch, batch_idx):
+            held.append(weakref.ref(batch[0]))
+            loss = super().training_step(batch, batch_idx)
+            held.append(weakref.ref(loss))
+            return {"loss": loss, "more": torch.ones(1)}
+
+        def validation_step(self, batch, batch_idx):
+            held.append(weakref.ref(batch[0]))
+
+    def body(fork, one):
+        gc.disable()  # nothing waits in a cycle for the collector, which would come too late for the next run
+        try:
+            fork.run()
+            assert [reference() for reference in held] == [None] * 12
+            assert [parameter.grad for parameter in one.lightning_module.parameters()] == [None, None]
+        finally:
+            gc.enable()
+
+    trainer(Forking(body, [Stops(4)])).fit(Keeps(), datamodule=TinyDataModule())
 
 
 def test_a_hook_may_end_the_run(trainer):

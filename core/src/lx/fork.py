@@ -66,6 +66,7 @@ class Fork:
         quiet = {"num_sanity_val_steps": 0, "log_every_n_steps": 0}
         self._limits = dataclasses.replace(trainer.limits, **{**endless, **quiet, **limits})
         self._source = _Watched(trainer.source, snapshot)
+        self._handles = trainer.lightning_optimizers
         self._loggers = [Muted(logger) for logger in trainer.loggers]
         self._schedules = [dataclasses.replace(config, frequency=sys.maxsize) for config in trainer.lr_scheduler_configs]
 
@@ -120,7 +121,11 @@ class Fork:
     def _let_go(self) -> None:
         """Frees what the loops held of the data and the step, so that it does not count when another run begins."""
         trainer = self._trainer
-        trainer.fit_loop = FitLoop(trainer)
+        loop, trainer.lightning_optimizers = trainer.fit_loop, self._handles
+        if loop.epoch_loop is not None and trainer.lightning_module.automatic_optimization:
+            loop.epoch_loop.optimize.output = loop.epoch_loop.optimize.loss = None
+        loop.epoch_loop = loop.validation = None
+        loop.forget_data()
         trainer.log.batch = None
         trainer.train_dataloader = trainer.val_dataloaders = trainer.test_dataloaders = trainer.predict_dataloaders = None
         for optimizer in trainer.optimizers:

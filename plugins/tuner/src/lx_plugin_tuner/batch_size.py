@@ -121,7 +121,6 @@ class BatchSizeFinder(Callback):
                 first=self._init_val,
                 max_trials=self._max_trials,
             )
-        free_memory()
         error, self._error = self._error, None
         if not size and error is not None:
             error.add_note(f"No batch size was found that the memory holds, not even {trial.size}.")
@@ -158,7 +157,6 @@ class BatchSizeFinder(Callback):
         return {**few, "val_check_interval": 1.0, "check_val_every_n_epoch": 1}
 
     def _fits(self, size: int, setting: Setting, trial: Trial, fork: Fork) -> bool:
-        free_memory()
         setting.set(size)
         trial.size = size
         try:
@@ -171,6 +169,7 @@ class BatchSizeFinder(Callback):
         else:
             rank_zero_info(f"a batch size of {size} fits.")
             return True
+        free_memory()
         rank_zero_info(f"a batch size of {size} does not fit: {str(self._error).partition('.')[0]}.")
         return False
 
