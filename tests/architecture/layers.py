@@ -11,6 +11,7 @@ LAYERS = (
         "lx.batch",
         "lx.bounds",
         "lx.clipping",
+        "lx.config_hparams",
         "lx.data.samplers",
         "lx.dataloader_iter",
         "lx.delegate",
