@@ -13,7 +13,7 @@ from lx import Callback, Trainer
 from lx.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 from lx.kernel.errors import CheckpointError
 from lx.strategies import SingleDeviceStrategy
-from lx.testing import TinyDataModule, TinyModule
+from lx.testing import FakeEnvironment, TinyDataModule, TinyModule
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -206,6 +206,23 @@ def test_files_that_a_job_left_are_found_by_their_number(tmp_path: Path, bare_tr
         (tmp_path / name).write_text("no checkpoint")
     trainer.validate(Model(), datamodule=TinyDataModule(), verbose=False, ckpt_path="hpc")
     assert trainer.ckpt_path == tmp_path / "hpc_ckpt_10.ckpt"
+
+
+class Requeues(FakeEnvironment):
+    """A cluster that starts a job again."""
+
+    requeues = True
+
+
+def test_a_job_that_is_queued_again_goes_on_by_itself(tmp_path: Path, bare_trainer: MakeTrainer) -> None:
+    first = fit(bare_trainer(max_epochs=1, plugins=[Requeues()]))
+    assert first.ckpt_path is None, "there was none"
+    first.save_checkpoint(tmp_path / "hpc_ckpt_1.ckpt")
+    again = fit(bare_trainer(max_epochs=2, plugins=[Requeues()]))
+    assert (again.ckpt_path, again.global_step) == (tmp_path / "hpc_ckpt_1.ckpt", 14)
+    again.validate(Model(), datamodule=TinyDataModule(), verbose=False)
+    assert again.ckpt_path is None, "what is to be evaluated was said"
+    assert fit(bare_trainer(max_epochs=2)).ckpt_path is None, "elsewhere such a file is a file"
 
 
 class Late(SingleDeviceStrategy):

@@ -63,6 +63,9 @@ class CheckpointSearch:
 
     def _default(self) -> Any:
         if self._fn is TrainerFn.FITTING:
+            environment = self._trainer.strategy.cluster_environment
+            if environment is not None and environment.requeues and (left := self._left_by_jobs()):
+                return left[max(left)]
             resumes = any(getattr(callback, "resumes_automatically", False) for callback in self._trainer.checkpoint_callbacks)
             return self._last(quiet=True) if resumes else None
         if self._given_model:
@@ -103,12 +106,15 @@ class CheckpointSearch:
 
     def _hpc(self) -> Path:
         """The newest of the checkpoints that a job wrote before it was queued again."""
-        folder = Path(self._trainer.default_root_dir)
-        # Names that only resemble it, such as hpc_ckpt_old_3.ckpt, are somebody else's.
-        numbers = {int(match[1]): path for path in folder.glob("*") if (match := re.fullmatch(r"hpc_ckpt_(\d+)\.ckpt", path.name))}
-        if not numbers:
+        left = self._left_by_jobs()
+        if not left:
             raise ValueError(
-                f"ckpt_path='hpc': there is no file hpc_ckpt_<number>.ckpt in {str(folder)!r} (default_root_dir); give the path of a"
-                " checkpoint."
+                f"ckpt_path='hpc': there is no file hpc_ckpt_<number>.ckpt in {str(self._trainer.default_root_dir)!r} (default_root_dir);"
+                " give the path of a checkpoint."
             )
-        return numbers[max(numbers)]
+        return left[max(left)]
+
+    def _left_by_jobs(self) -> dict[int, Path]:
+        """The files of that name by their numbers. Names that only resemble it, such as hpc_ckpt_old_3.ckpt, are somebody else's."""
+        files = Path(self._trainer.default_root_dir).glob("hpc_ckpt_*")
+        return {int(match[1]): path for path in files if (match := re.fullmatch(r"hpc_ckpt_(\d+)\.ckpt", path.name))}

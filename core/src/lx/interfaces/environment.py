@@ -6,6 +6,10 @@ from abc import ABC, abstractmethod
 class ClusterEnvironment(ABC):
     """The interface of a cluster environment. `roles={"detect": rank}` has it asked by `detect`, the highest rank first."""
 
+    requeues: bool = False
+    """Whether a job that is started again here goes on with `fit` from the checkpoint that it left before, without being told: the
+    newest file `hpc_ckpt_<number>.ckpt` in the trainer's `default_root_dir`."""
+
     @property
     @abstractmethod
     def creates_processes_externally(self) -> bool:
