@@ -9,8 +9,9 @@ Entries = list[Any]
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference: why, and what turns the entries of Lightning into those of lx."""
+    """A difference: its id in docs/explain/differences.md, why, and what turns the entries of Lightning into those of lx."""
 
+    id: str
     reason: str
     as_in_lx: Callable[[Entries], Entries]
 
@@ -56,6 +57,7 @@ def rates_like_all_values(entries: Entries) -> Entries:
 
 
 ONCE = Difference(
+    "M82",
     "A step's value is sent once. Lightning sends the last one again whenever other names are due, which draws points that were never"
     " measured.",
     sent_once,
@@ -65,18 +67,23 @@ DIFFERENCES: dict[str, Difference] = {
     "a_name_logged_now_and_then": ONCE,
     "validation_between_steps": ONCE,
     "the_first_loader_while_the_second_runs": Difference(
+        "M80",
         "The epoch values of all loaders are reduced together, in one collective, when the last one was evaluated; Lightning reduces those"
         " of a loader when the next one begins.",
         of_one_loader_alone,
     ),
     "synchronisation_is_an_argument_like_others": Difference(
-        "A name that is logged twice in a hook has one set of arguments. Lightning lets sync_dist differ, and obeys the first.", refused
+        "M74",
+        "A name that is logged twice in a hook has one set of arguments. Lightning lets sync_dist differ, and obeys the first.",
+        refused,
     ),
     "a_metric_that_computes_nothing": Difference(
+        "M79",
         "A metric object whose compute() returns None is refused as any other value that is no number; Lightning leaves it out silently.",
         refused_for_want_of_a_value,
     ),
     "learning_rates": Difference(
+        "C70",
         "LearningRateMonitor logs through the trainer, so that every value is followed by save() and found in logged_metrics; in Lightning"
         " it goes past both.",
         rates_like_all_values,

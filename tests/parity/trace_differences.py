@@ -11,8 +11,9 @@ NUMBERS = ("loss", "outputs", "grads", "weights")
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that lx does otherwise in a scenario."""
+    """One thing that lx does otherwise in a scenario; docs/explain/differences.md lists it under its id."""
 
+    id: str
     why: str
     as_in_lx: Callable[[Lines, Lines], Lines] | None = None
     """Makes lx's calls of Lightning's; its second argument are Lightning's calls in the scenario `beside`."""
@@ -106,6 +107,7 @@ def next_epoch(match: re.Match[str]) -> str:
 # -- reasons -------------------------------------------------------------------------------------------------------------------
 
 LOADERS = Difference(
+    "T120",
     "loaders are asked for outside of no_grad and inference mode, so that what is made with them can be trained on later",
     replaced(r"^([DM]\.\w+_dataloader\(\) \|.*? weights=\[.*?\])(?: grad)?(?: inference)?", r"\1 grad"),
 )
@@ -120,16 +122,17 @@ def torn_down(stage: str, *owners: str) -> Difference:
         standing = lines[at - 1].split(" | ", 1)[1]
         return lines[:at] + [f"{owner}.teardown(stage='{stage}') | {standing}" for owner in owners] + lines[at:]
 
-    return Difference("whose setup has begun is torn down after a failure, too, so that files and processes are closed", change)
+    return Difference("M4", "whose setup has begun is torn down after a failure, too, so that files and processes are closed", change)
 
 
 FAILED = [torn_down("fit", "D", "C", "M")]
 
 NOTHING = Difference(
-    "a fit that has nothing to train checks nothing, and asks for no loader", between(r"^M\.on_fit_start", r"^C\.on_fit_end")
+    "T71", "a fit that has nothing to train checks nothing, and asks for no loader", between(r"^M\.on_fit_start", r"^C\.on_fit_end")
 )
 
 EPOCH = Difference(
+    "T74",
     "the number of the epoch that comes is right from the beginning of a run that is resumed",
     replaced(r"epoch=(\d+)", next_epoch, start=r"^\w\.on_sanity_check_start\(\) \| epoch=\d+ step=[1-9]", end=r"^\w\.on_train_start"),
 )
@@ -140,7 +143,7 @@ SHORT = "a window that holds fewer batches than it should has the mean gradient 
 
 def short(beside: str) -> Difference:
     """As where the module scales its loss up for the batches of such a window."""
-    return Difference(SHORT, lambda lines, other: other, beside=beside)
+    return Difference("T100", SHORT, lambda lines, other: other, beside=beside)
 
 
 FINISHED = [
@@ -157,8 +160,8 @@ def finished(before: str) -> list[Difference]:
     change = both(inserted(FINISHED, before), replaced(r"step=(\d+)", counted_on(1), start=before))
     since = r"^C\.on_before_optimizer_step.* step=1 "
     return [
-        Difference("a window that is open when the epoch ends early is stepped with what it holds", change),
-        Difference(SHORT, apart=NUMBERS, since=since),
+        Difference("T100", "a window that is open when the epoch ends early is stepped with what it holds", change),
+        Difference("T100", SHORT, apart=NUMBERS, since=since),
     ]
 
 
@@ -206,6 +209,7 @@ def owed_plateau(lines: Lines, whole: Lines) -> Lines:
 # -- scenarios -----------------------------------------------------------------------------------------------------------------
 
 SKIPPED = Difference(
+    "T73",
     "a batch that training_step skips takes no optimizer step, and does not count as one",
     both(
         without(r"zero_grad|before_optimizer_step|clipping", start=r"^M\.training_step\(.*batch_idx=1\)", end=r"on_train_batch_end"),
@@ -216,24 +220,30 @@ SKIPPED = Difference(
 DIFFERENCES: dict[str, list[Difference]] = {
     "a_window_cut_short": [short("a_window_cut_short_and_scaled")],
     "windows_longer_than_the_epoch": [short("windows_longer_than_the_epoch_and_scaled")],
-    "training_without_a_length_and_an_open_window": [Difference(SHORT, apart=NUMBERS, since=r"^C\.on_before_optimizer_step.* step=1 ")],
+    "training_without_a_length_and_an_open_window": [
+        Difference("T100", SHORT, apart=NUMBERS, since=r"^C\.on_before_optimizer_step.* step=1 ")
+    ],
     "a_step_that_skips_a_batch_of_a_window": [
         Difference(
-            "a window has the mean gradient of the batches that were not skipped", apart=NUMBERS, since=r"^C\.on_before_optimizer_step"
+            "T100",
+            "a window has the mean gradient of the batches that were not skipped",
+            apart=NUMBERS,
+            since=r"^C\.on_before_optimizer_step",
         )
     ],
     "training_that_ends_early_within_a_window": finished(r"^C\.on_train_epoch_end"),
     "a_module_that_ends_the_epoch_within_a_window": finished(r"^M\.lr_scheduler_step"),
     "a_step_that_skips_a_batch": [SKIPPED],
     "an_optimizer_that_calls_the_closure_of_a_window_again": [
-        Difference("an optimizer that evaluates a window again evaluates all of it, not its last batch alone", evaluated_whole),
-        Difference("so it finds other weights", apart=("batch", *NUMBERS), since=r"^M\.training_step"),
+        Difference("M44", "an optimizer that evaluates a window again evaluates all of it, not its last batch alone", evaluated_whole),
+        Difference("M44", "so it finds other weights", apart=("batch", *NUMBERS), since=r"^M\.training_step"),
     ],
     "no_optimizer": [
-        Difference("where there is no optimizer, hooks that are handed one are not called", without(r"optimizer=Optimizer\b"))
+        Difference("M30", "where there is no optimizer, hooks that are handed one are not called", without(r"optimizer=Optimizer\b"))
     ],
     "a_scheduler_by_window_at_a_frequency": [
         Difference(
+            "M35",
             "the frequency of a scheduler by steps counts optimizer steps, not batches",
             lambda lines, other: other,
             beside="a_scheduler_at_twice_the_frequency",
@@ -241,6 +251,7 @@ DIFFERENCES: dict[str, list[Difference]] = {
     ],
     "training_without_a_length_under_a_limit_too_high": [
         Difference(
+            "M34",
             "schedulers by epoch move at the end of a loader that is shorter than limit_train_batches, too",
             inserted(["M.lr_scheduler_step(scheduler=StepLR, metric=None)"], before=r"^C\.on_train_batch_end\(.*batch_idx=3\)"),
         )
@@ -251,7 +262,7 @@ DIFFERENCES: dict[str, list[Difference]] = {
     "no_time": [NOTHING],
     "stopping_when_fit_starts": [NOTHING],
     "resuming_when_all_is_done": [NOTHING],
-    "failure_in_verification": [Difference("what cannot run is refused before anything is prepared", lambda lines, _: [])],
+    "failure_in_verification": [Difference("T130", "what cannot run is refused before anything is prepared", lambda lines, _: [])],
     "failure_in_setup": [torn_down("fit", "D", "C")],
     "failure_in_teardown": [torn_down("fit", "M")],
     "failure_in_test": [torn_down("test", "D", "C", "M")],
@@ -269,7 +280,14 @@ DIFFERENCES: dict[str, list[Difference]] = {
     "failure_while_saving": FAILED,
     "failure_at_the_end_of_fit": FAILED,
     "another_fit_after_a_failure": FAILED,
-    "a_callback_and_a_data_module_with_a_state": [EPOCH],
+    "a_callback_and_a_data_module_with_a_state": [
+        EPOCH,
+        Difference(
+            "D6",
+            "a checkpoint says of which class the state of the data module is, so that another one of the same name does not get it",
+            replaced(r"'callbacks', 'epoch'", "'callbacks', 'datamodule_class', 'epoch'"),
+        ),
+    ],
     "states_of_the_module": [EPOCH],
     "resuming_after_an_epoch": [EPOCH],
     "resuming_after_two_epochs_with_schedulers": [EPOCH],
@@ -277,6 +295,7 @@ DIFFERENCES: dict[str, list[Difference]] = {
     "resuming_a_plateau_scheduler": [
         EPOCH,
         Difference(
+            "X4",
             "a checkpoint is written before plateau schedulers move, so that the move is still due when a run goes on from it",
             owed_plateau,
             beside="a_plateau_scheduler_for_three_epochs",
@@ -286,6 +305,7 @@ DIFFERENCES: dict[str, list[Difference]] = {
     "resuming_with_loaders_that_are_reloaded": [EPOCH],
     "resuming_within_steps": [
         Difference(
+            "X4b",
             "a run that is bounded by max_steps goes on as one that is bounded by max_epochs, and loses no epoch",
             lambda lines, other: other,
             beside="resuming_within_epochs",
@@ -294,6 +314,7 @@ DIFFERENCES: dict[str, list[Difference]] = {
     ],
     "resuming_before_the_last_batch_ended": [
         Difference(
+            "X4",
             "after the last batch of an epoch, what was still due comes first, and no epoch is lost",
             after_last_batch,
             beside="two_epochs_of_a_stateful_loader",
@@ -304,15 +325,19 @@ DIFFERENCES: dict[str, list[Difference]] = {
     "a_signal_to_terminate": FAILED,
     "a_model_by_hand_and_then_another": [
         Difference(
+            "T73",
             "global_step goes on counting where the next model is optimized in another way",
             replaced(r"step=(\d+)", counted_on(2), start=r"^M\.configure_callbacks\(\) \| epoch=1"),
         )
     ],
     "resuming_within_a_window": [
-        Difference("the gradients of a window that a checkpoint cut are gathered again", gathered_again, beside="windows_without_a_break")
+        Difference(
+            "X4", "the gradients of a window that a checkpoint cut are gathered again", gathered_again, beside="windows_without_a_break"
+        )
     ],
     "resuming_within_a_window_with_a_loader_that_goes_on": [
         Difference(
+            "X4",
             "gradients are cleared for the first batch of a window that is there",
             inserted(
                 [
@@ -323,10 +348,11 @@ DIFFERENCES: dict[str, list[Difference]] = {
                 before=r"^C\.on_before_backward",
             ),
         ),
-        Difference(SHORT, apart=NUMBERS, since=r"^C\.on_before_optimizer_step"),
+        Difference("T100", SHORT, apart=NUMBERS, since=r"^C\.on_before_optimizer_step"),
     ],
     "resuming_midway_with_a_plain_loader": [
         Difference(
+            "D32",
             "a loader without a state goes on behind the batches that were trained on, and does not repeat them",
             lambda lines, other: other,
             beside="resuming_midway",
