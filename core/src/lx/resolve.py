@@ -201,22 +201,13 @@ class _Resolver:
             choice = self.chooser.choose("precision", spec, "precision")
         if isinstance(spec, str):
             self._warn_of_ambiguity(spec, choice)
-            choice = self._of_use(choice, device_type)
+            choice = _of_use(choice, device_type, self.chooser)
         allowed = strategy.cls.capabilities.precisions
         if allowed and choice.name not in allowed:
             raise ValueError(
                 f"precision={choice.name!r} does not go with strategy={strategy.name!r}, which takes {', '.join(sorted(allowed))}."
             )
         return choice
-
-    def _of_use(self, choice: Choice, device_type: str) -> Choice:
-        """The precision, or the one that takes its place on such a device, which is warned of."""
-        instead = choice.cls.instead_of(choice.name, device_type)
-        if instead is None:
-            return choice
-        name, why = instead
-        rank_zero_warn(f"precision={choice.name!r}: {why}, so {name!r} is used; write that to silence this.")
-        return self.chooser.choose("precision", name, "precision", f"in place of {choice.name}: {why}")
 
     def _warn_of_ambiguity(self, wanted: str, choice: Choice) -> None:
         """Says how `"16"` was read; known names count too, so that it does not depend on what is installed."""
@@ -314,6 +305,16 @@ class _Resolver:
             limit = {"duration": request.max_time, "interval": "step"}
             chosen.append(self.chooser.need("callback", "timer", "timer", why="max_time is given", arguments=limit))
         return chosen
+
+
+def _of_use(choice: Choice, device_type: str, chooser: Chooser) -> Choice:
+    """The precision, or the one that takes its place on such a device, which is warned of."""
+    instead = choice.cls.instead_of(choice.name, device_type)
+    if instead is None:
+        return choice
+    name, why = instead
+    rank_zero_warn(f"precision={choice.name!r}: {why}, so {name!r} is used; write that to silence this.")
+    return chooser.choose("precision", name, "precision", f"in place of {choice.name}: {why}")
 
 
 def _check_combination(resolution: Resolution) -> None:
