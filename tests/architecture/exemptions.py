@@ -14,6 +14,8 @@ PARAMETERS = {
     "lx.logging.log:RunLog.log": "the arguments of LightningModule.log, handed on by place since that is the way of every logged value",
     "lx.module:LightningModule.log": "the arguments that users know",
     "lx.trainer:Trainer.__init__": "the arguments that users know",
+    "lx_plugin_tuner.tuner:Tuner.lr_find": "the arguments that users know",
+    "lx_plugin_tuner.tuner:Tuner.scale_batch_size": "the arguments that users know",
 }
 """Functions with more than 8 parameters, beside the constructors of components, which mirror what they wrap."""
 

@@ -73,6 +73,9 @@ class LRFinder:
             ax.set_xscale("log")
         ax.set_xlabel("Learning rate")
         ax.set_ylabel("Loss")
+        top = self._top()
+        if top is not None:
+            ax.set_ylim(top=top)
         rate = self.suggestion() if suggest else None
         if rate is not None:
             loss = self.results["loss"][self.results["lr"].index(rate)]
@@ -81,6 +84,15 @@ class LRFinder:
         if show:
             plt.show()
         return figure
+
+    def _top(self) -> float | None:
+        """The upper end of the axis of losses, so that those with which the sweep diverges do not flatten the curve before them."""
+        losses = [loss for loss in self.results["loss"] if math.isfinite(loss)]
+        if not losses:
+            return None
+        before = losses[: losses.index(min(losses)) + 1]
+        top = max(before) + (max(before) - min(before)) / 2
+        return top if min(before) < top < max(losses) else None
 
     def _steepest(self, skip_begin: int, skip_end: int) -> int | None:
         losses = self.results["loss"]
