@@ -69,7 +69,7 @@ LAYERS = (
         "lx.unfinished",
     },
     {"lx.loops"},
-    {"lx.ending", "lx.fork", "lx.run", "lx.run_view", "lx.trainer", "lx.verify"},
+    {"lx.ending", "lx.hparams_sent", "lx.fork", "lx.run", "lx.run_view", "lx.trainer", "lx.verify"},
     # What users import: names that are resolved on first use.
     {
         "lx",

@@ -15,11 +15,12 @@ from lx.compiled import Compilation
 from lx.data.datamodule import LightningDataModule
 from lx.data.source import LoaderSetup, Source
 from lx.data.transfer import compile_transfer
-from lx.dispatch import Dispatch, order_callbacks, overrides
+from lx.dispatch import Dispatch, order_callbacks, overrides, require_distinct_states
 from lx.ending import cut_off, release
 from lx.hparams import drop_unpicklable
+from lx.hparams_sent import send_hyperparameters
 from lx.interfaces.layer_sync import LayerSync
-from lx.kernel.errors import ComponentTypeError, MisconfigurationException, SIGTERMException, StopRun
+from lx.kernel.errors import ComponentTypeError, SIGTERMException, StopRun
 from lx.loops.evaluate import Evaluation
 from lx.loops.predict import Prediction
 from lx.module import LightningModule
@@ -158,6 +159,7 @@ class Run:
         except ComponentTypeError as error:
             raise ComponentTypeError(f"{type(self.module).__name__}.configure_callbacks returned {returned!r}: {error}") from None
         kept = [one for one in self.trainer.callbacks if not any(isinstance(new, type(one)) for new in brought)]
+        require_distinct_states([*kept, *brought])
         self.trainer.callbacks = order_callbacks([*kept, *brought], self.trainer.manager.registry.callback)
 
     def _ready_data(self) -> None:
@@ -229,7 +231,7 @@ class Run:
             trainer.dispatch.emit("on_fit_start")
         if content is not None and late:
             protocol.restore_model(trainer, content)
-        self._log_hyperparameters()
+        send_hyperparameters(trainer, [datamodule, module])
         if content is not None:
             protocol.restore_precision(trainer, content)
             if self.fn is TrainerFn.FITTING:
@@ -306,27 +308,6 @@ class Run:
         ]
         return True
 
-    def _log_hyperparameters(self) -> None:
-        trainer = self.trainer
-        params: dict[str, Any] = {}
-        for owner in (self.datamodule, self.module):
-            if owner is None or not owner.logs_hparams:
-                continue
-            mine = {name: value for name, value in owner.hparams_initial.items() if not name.startswith("_")}
-            clash = [name for name in mine if name in params and _differs(params[name], mine[name])]
-            if clash:
-                raise MisconfigurationException(
-                    f"the module and the data module have different values for the hyperparameters {clash}; name them differently."
-                )
-            params.update(mine)
-        if not trainer.enable_autolog_hparams or not trainer.is_global_zero:
-            return
-        for logger in trainer.loggers:
-            if params:
-                logger.log_hyperparams(params)
-            logger.log_graph(self.module)
-            logger.save()
-
     # -- the loop --------------------------------------------------------------------------------------------------------
 
     def _loop(self) -> Any:
@@ -384,13 +365,6 @@ class Run:
 def _has_own(owner: Any, hook: str) -> bool:
     base = LightningModule if isinstance(owner, LightningModule) else LightningDataModule
     return overrides(owner, hook, base)
-
-
-def _differs(one: Any, other: Any) -> bool:
-    try:
-        return bool(one != other)
-    except (TypeError, ValueError, RuntimeError):  # arrays compare elementwise
-        return one is not other
 
 
 def _step_by_hand(trainer: Any) -> Callable[..., Any]:
