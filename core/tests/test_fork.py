@@ -233,6 +233,7 @@ def test_what_a_run_held_is_freed_when_it_ends(trainer):
     class Keeps(TinyModule):
         def training_step(self, batch, batch_idx):
             held.append(weakref.ref(batch[0]))
+            held.append(weakref.ref(self.trainer.train_dataloader.dataset))
             loss = super().training_step(batch, batch_idx)
             held.append(weakref.ref(loss))
             return {"loss": loss, "more": torch.ones(1)}
@@ -244,7 +245,7 @@ def test_what_a_run_held_is_freed_when_it_ends(trainer):
         gc.disable()  # nothing waits in a cycle for the collector, which would come too late for the next run
         try:
             fork.run()
-            assert [reference() for reference in held] == [None] * 12
+            assert [reference() for reference in held] == [None] * 16
             assert [parameter.grad for parameter in one.lightning_module.parameters()] == [None, None]
         finally:
             gc.enable()

@@ -46,7 +46,7 @@ def forked(trainer: Any, callbacks: Sequence[Callback] = (), **limits: Any) -> "
     with isolate_rng():
         _remember(trainer, snapshot)
         try:
-            yield Fork(trainer, snapshot, callbacks, limits)
+            yield Fork(trainer, callbacks, limits)
         finally:
             before.pop("received_sigterm")  # what a signal has said meanwhile holds for the run, too
             for name in set(vars(trainer)) - {"received_sigterm", *before}:
@@ -58,14 +58,14 @@ def forked(trainer: Any, callbacks: Sequence[Callback] = (), **limits: Any) -> "
 class Fork:
     """A run that is tried out; `forked` makes it."""
 
-    def __init__(self, trainer: Any, snapshot: Snapshot, callbacks: Sequence[Callback], limits: Mapping[str, Any]) -> None:
+    def __init__(self, trainer: Any, callbacks: Sequence[Callback], limits: Mapping[str, Any]) -> None:
         self._trainer = trainer
         self._callbacks = list(callbacks)
-        self._snapshot = snapshot
+        self._data = Snapshot()
         endless = {"max_epochs": -1, "max_steps": -1, "min_epochs": 0, "min_steps": None}
         quiet = {"num_sanity_val_steps": 0, "log_every_n_steps": 0}
         self._limits = dataclasses.replace(trainer.limits, **{**endless, **quiet, **limits})
-        self._source = _Watched(trainer.source, snapshot)
+        self._source = trainer.source
         self._handles = trainer.lightning_optimizers
         self._loggers = [Muted(logger) for logger in trainer.loggers]
         self._schedules = [dataclasses.replace(config, frequency=sys.maxsize) for config in trainer.lr_scheduler_configs]
@@ -94,7 +94,7 @@ class Fork:
         module = trainer.lightning_module
         trainer.state = copy.copy(trainer.state)
         trainer.should_stop = False
-        trainer.limits, trainer.source = self._limits, self._source
+        trainer.limits, trainer.source = self._limits, _Watched(self._source, self._data)
         trainer.callbacks, trainer.loggers = self._callbacks, self._loggers
         trainer.lr_scheduler_configs = self._schedules
         trainer.train_meters, trainer.val_meters, trainer.test_meters = {}, {}, {}
@@ -119,8 +119,10 @@ class Fork:
         )
 
     def _let_go(self) -> None:
-        """Frees what the loops held of the data and the step, so that it does not count when another run begins."""
-        trainer = self._trainer
+        """Puts samplers and loaders back, and frees what was held of the data and the step, lest it count when another run begins."""
+        self._data.restore()
+        self._data, trainer = Snapshot(), self._trainer
+        trainer.source = self._source
         loop, trainer.lightning_optimizers = trainer.fit_loop, self._handles
         if loop.epoch_loop is not None and trainer.lightning_module.automatic_optimization:
             loop.epoch_loop.optimize.output = loop.epoch_loop.optimize.loss = None
