@@ -192,6 +192,17 @@ def test_what_can_be_gone_through_once_is_refused(trainer):
         one.fit(TinyModule(), iter([torch.ones(4, 8)]))
 
 
+def test_a_model_without_shapes_is_refused(trainer):
+    class Lazy(TinyModule):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.LazyLinear(1)
+
+    one = trainer(Forking(lambda fork, _: fork.run(), [Stops(1)]))
+    with pytest.raises(MisconfigurationException, match=r"Lazy cannot be tried out before 'layer\.weight' has a shape"):
+        one.fit(Lazy(), datamodule=TinyDataModule())
+
+
 @pytest.mark.parametrize("loaders", [{"a": [torch.ones(2, 8)] * 2}, [[torch.ones(2, 8)] * 2, [torch.ones(2, 8)]], [torch.ones(2, 8)] * 2])
 def test_loaders_of_every_shape_stay_what_they_are(trainer, loaders):
     shapes = []

@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors see; at run time __getattr__ brings each name when it is used
-    from lx import accelerators, callbacks, demos, loggers, plugins, profilers, strategies, utilities
+    from lx import accelerators, callbacks, demos, loggers, plugins, profilers, strategies, tuner, utilities
     from lx.data import CombinedLoader, LightningDataModule
     from lx.fabric import Fabric, is_wrapped
     from lx.interfaces.callback import Callback
@@ -26,7 +26,19 @@ _HOMES = {
     "is_wrapped": "lx.fabric",
     "seed_everything": "lx.rng",
 }
-_MODULES = ("accelerators", "callbacks", "demos", "interfaces", "kernel", "loggers", "plugins", "profilers", "strategies", "utilities")
+_MODULES = (
+    "accelerators",
+    "callbacks",
+    "demos",
+    "interfaces",
+    "kernel",
+    "loggers",
+    "plugins",
+    "profilers",
+    "strategies",
+    "tuner",
+    "utilities",
+)
 
 __all__ = [
     "Callback",
@@ -46,6 +58,7 @@ __all__ = [
     "registry",
     "seed_everything",
     "strategies",
+    "tuner",
     "utilities",
 ]
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader
 
 from lx.data.combined import CombinedLoader, combine, is_collection
@@ -40,7 +41,7 @@ def forked(trainer: Any, callbacks: Sequence[Callback] = (), **limits: Any) -> "
 
     `limits` replace those of the Trainer, by their names (`limit_train_batches=8`); unless they say otherwise, a fit goes on until one of
     the callbacks sets `trainer.should_stop`. Raises `MisconfigurationException`, when the loaders are asked for, for one that can be gone
-    through only once.
+    through only once, and at once for a module with parameters that have no shape yet.
     """
     snapshot, before = Snapshot(), dict(vars(trainer))
     with isolate_rng():
@@ -137,7 +138,14 @@ class Fork:
 
 
 def _remember(trainer: Any, snapshot: Snapshot) -> None:
-    snapshot.take(trainer.lightning_module)
+    module = trainer.lightning_module
+    lazy = [name for name, parameter in module.named_parameters() if is_lazy(parameter)]
+    if lazy:
+        raise MisconfigurationException(
+            f"{type(module).__name__} cannot be tried out before {lazy[0]!r} has a shape, since its first values could not be undone; run a"
+            " batch through the model in setup or configure_model."
+        )
+    snapshot.take(module)
     for optimizer in trainer.optimizers:
         snapshot.take(vars(optimizer))
     for config in trainer.lr_scheduler_configs:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from torch import nn
+
 from lx.interfaces import Callback
 from lx.kernel.errors import MisconfigurationException, StopRun
 from lx.rng import isolate_rng
@@ -104,7 +106,7 @@ class Tuner:
         trainer, callbacks = self._trainer, self._trainer.callbacks
         *loaders, datamodule = loaders_and_datamodule
         options = {"fit": {}, "predict": {"return_predictions": False}}.get(method, {"verbose": False})
-        modes = [(part, part.training) for part in model.modules()] if hasattr(model, "modules") else []
+        modes = [(part, part.training) for part in model.modules()] if isinstance(model, nn.Module) else []
         trainer.callbacks = [finder, _Enough(), *callbacks]
         try:
             with isolate_rng():
