@@ -152,10 +152,13 @@ def test_what_is_no_folder_of_shards(shards: Path, capsys: pytest.CaptureFixture
     folder = shards.parent
     (folder / "there").write_text("precious")
     (folder / "other").mkdir()
+    (folder / "zero").mkdir()
+    (folder / "zero" / "zero_to_fp32.py").touch()
     for arguments, said in (
         (["nope"], "there is no folder "),
         (["whole.ckpt"], "is a file; give the folder with the shards of a checkpoint."),
         (["other"], "holds no shards: a folder that torch.distributed.checkpoint wrote has a file .metadata"),
+        (["zero"], "has a script of its own that does it: python "),
         (["shards", "--output-file", str(folder / "there")], "exists; remove it, or choose another name with --output-file."),
     ):
         name, *rest = arguments

@@ -9,6 +9,8 @@ from typing import Any
 
 META = "meta.pt"
 """The file beside the shards with all that is no tensor of the model or of an optimizer."""
+SCRIPT = "zero_to_fp32.py"
+"""What DeepSpeed puts into each of its folders, and what alone knows their layout."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -68,6 +70,8 @@ def check(folder: Path, output: Path) -> None:
         raise FileNotFoundError(f"there is no folder {str(folder)!r}.")
     if not folder.is_dir():
         raise NotADirectoryError(f"{str(folder)!r} is a file; give the folder with the shards of a checkpoint.")
+    if (folder / SCRIPT).exists():
+        raise ValueError(f"{str(folder)!r} has a script of its own that does it: python {folder / SCRIPT} {folder} {output}")
     if not (folder / ".metadata").exists():
         raise ValueError(
             f"{str(folder)!r} holds no shards: a folder that torch.distributed.checkpoint wrote has a file .metadata; give the folder that"
