@@ -1,8 +1,11 @@
 """The finders: what they find, that they leave nothing else behind, and what they refuse."""
 
+import json
 import math
 import random
 import re
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -702,3 +705,42 @@ def test_several_loaders_of_an_evaluation_are_refused(make):
     with pytest.raises(MisconfigurationException, match="cannot tell 2 val loaders apart"):
         Tuner(make()).scale_batch_size(Several(), method="validate")
     assert Tuner(make()).scale_batch_size(Several(), max_trials=2) == 4
+
+
+# -- several processes ---------------------------------------------------------------------------------------------------
+
+TWO_PROCESSES = """
+import json, torch
+from torch.utils.data import DataLoader
+from lx import LightningModule, Trainer
+from lx.tuner import Tuner
+
+class Net(LightningModule):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.lr = torch.nn.Linear(4, 1), 0.1
+
+    def training_step(self, batch, batch_idx):
+        height = 100.0 if self.trainer.global_rank and self.trainer.global_step > 14 else 1.0
+        return self.layer(batch).square().mean() * 0 + height
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, **off)
+model = Net()
+curve = Tuner(trainer).lr_find(model, DataLoader(torch.ones(64, 4), batch_size=4), num_training=30, early_stop_threshold=1.5)
+with open(f"{trainer.global_rank}.json", "w") as file:
+    json.dump({"lr": model.lr, **curve.results}, file)
+"""
+
+
+def test_processes_stop_together_and_find_the_same(tmp_path):
+    (tmp_path / "tune.py").write_text(TWO_PROCESSES)
+    done = subprocess.run([sys.executable, "tune.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second
+    assert len(first["loss"]) < 30, "the mean over both is what stops them"
