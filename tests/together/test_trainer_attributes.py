@@ -165,6 +165,29 @@ def test_optimizers_stay_for_a_checkpoint_after_an_evaluation_of_the_same_model(
     assert trainer.optimizers == []
 
 
+def test_optimizers_that_are_assigned_step_from_the_next_epoch_on(bare_trainer: Callable[..., Trainer]) -> None:
+    class Swaps(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+            weights.append(pl_module.layer.weight.clone())
+            if trainer.current_epoch == 1:
+                trainer.optimizers = [torch.optim.SGD(pl_module.parameters(), lr=0.0)]
+                used.append(trainer.optimizers[0])
+
+        def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
+            handed.append(pl_module.optimizers().optimizer)
+
+    weights: list[Tensor] = []
+    used: list[Any] = []
+    handed: list[Any] = []
+    module = TinyModule()
+    trainer = bare_trainer(max_epochs=3, callbacks=[Swaps()])
+    trainer.fit(module, TinyDataModule())
+    assert not torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[1], module.layer.weight)
+    assert trainer.global_step == 12
+    assert [one is used[0] for one in handed] == [False] * 4 + [True] * 8
+
+
 def test_metrics_by_who_is_to_see_them(bare_trainer: Callable[..., Trainer]) -> None:
     trainer = bare_trainer(max_epochs=1)
     trainer.fit(Logs(), TinyDataModule())

@@ -283,7 +283,7 @@ class Run:
         else:
             trainer.model = strategy.setup_module(module)
             trainer.optimizers = [strategy.setup_optimizer(optimizer) for optimizer in trainer.optimizers]
-        trainer.lightning_optimizers = [LightningOptimizer(optimizer, _step_by_hand(trainer), module) for optimizer in trainer.optimizers]
+        self.hand_out_optimizers()
 
     def _configure_optimizers(self, module: Any) -> None:
         trainer = self.trainer
@@ -303,10 +303,13 @@ class Run:
             return False
         self._configure_optimizers(self.module)
         trainer.optimizers = [strategy.setup_optimizer(optimizer) for optimizer in trainer.optimizers]
-        trainer.lightning_optimizers = [
-            LightningOptimizer(optimizer, _step_by_hand(trainer), self.module) for optimizer in trainer.optimizers
-        ]
+        self.hand_out_optimizers()
         return True
+
+    def hand_out_optimizers(self) -> None:
+        """Wraps the optimizers as the module gets them."""
+        trainer, step = self.trainer, _step_by_hand(self.trainer)
+        trainer.lightning_optimizers = [LightningOptimizer(optimizer, step, self.module) for optimizer in trainer.optimizers]
 
     # -- the loop --------------------------------------------------------------------------------------------------------
 

@@ -31,8 +31,7 @@ class TrainEpoch:
     def __init__(self, trainer: Any, fit_loop: Any) -> None:
         self._trainer = trainer
         self._fit = fit_loop
-        automatic = trainer.lightning_module.automatic_optimization
-        self.optimize = AutomaticOptimization(trainer) if automatic else ManualOptimization(trainer)
+        self._take_optimizers()
         self.schedule = Schedule(trainer)
         limits = trainer.limits
         self._flush_every = 1 if limits.fast_dev_run else limits.log_every_n_steps
@@ -42,6 +41,9 @@ class TrainEpoch:
     def run(self, loader: Iterator[Any], total: int | float, sized: bool, place: Resumption) -> None:
         """Trains on the batches of an iterator, from the progress on; `total` is their number, `inf` if it is unknown."""
         progress = self._fit.progress
+        if self._optimizers is not self._trainer.optimizers:  # others were assigned to trainer.optimizers
+            self._trainer.run.hand_out_optimizers()
+            self._take_optimizers()
         if not place.within_epoch or self._goes_on(loader, total, sized, place):
             self._train_on(Batches(loader, total, sized=sized, start=progress.batch.ready), total, sized)
         if self.optimize.held:
@@ -51,6 +53,12 @@ class TrainEpoch:
             progress.windows += 1
         if progress.batch.started < progress.batch.ready:  # the module ended the epoch, of which this is the end, too
             self.schedule.move(self.schedule.by_epoch, progress.completed_epochs + 1)
+
+    def _take_optimizers(self) -> None:
+        trainer = self._trainer
+        self._optimizers = trainer.optimizers
+        automatic = trainer.lightning_module.automatic_optimization
+        self.optimize = AutomaticOptimization(trainer) if automatic else ManualOptimization(trainer)
 
     def _train_on(self, source: Batches, total: int | float, sized: bool) -> None:
         trainer, fit, log, progress = self._trainer, self._fit, self._trainer.log, self._fit.progress
