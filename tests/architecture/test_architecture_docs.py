@@ -88,6 +88,24 @@ def test_the_callback_its_events_and_the_docs_are_one_set():
     assert methods == list(EVENTS) == page
 
 
+AN_ID = r"[A-Z]\d+[a-z]?"
+
+
+def listed_in_parity(folder):
+    """The ids under which the tests that run both libraries list what lx does otherwise."""
+    text = "".join((folder / f"{name}_differences.py").read_text("utf-8") for name in ("trace", "logging", "checkpoint", "random"))
+    patterns = (rf'Difference\(\s*"({AN_ID})",', rf'"({AN_ID}): ', rf'^    "({AN_ID})(?: \w+)?": Difference\(')
+    return {found for pattern in patterns for found in re.findall(pattern, text, re.MULTILINE)}
+
+
+def test_every_difference_from_lightning_has_one_line():
+    rows = re.findall(rf"^\| ({AN_ID}) \| (.+) \| (.*) ?\|$", (ROOT / "docs/explain/differences.md").read_text("utf-8"), re.MULTILINE)
+    ids = [found for found, _, _ in rows]
+    assert len(ids) == len(set(ids))
+    missing = listed_in_parity(ROOT / "tests/parity") - set(ids)
+    assert not missing, f"docs/explain/differences.md has no line for {', '.join(sorted(missing))}"
+
+
 def commands(text):
     """The lines of shell in a page that set everything up by themselves."""
     return re.findall(r"^(?:    )?(python3 -m venv .*)$", text, re.MULTILINE)

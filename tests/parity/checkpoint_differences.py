@@ -1,29 +1,32 @@
-"""Where checkpoints, and what is made of them, differ from Lightning's on purpose. An entry that is not true any more fails a test."""
+"""Where checkpoints, and what is made of them, differ from Lightning's on purpose. An entry that is not true any more fails a test.
+
+Each reason begins with its id in docs/explain/differences.md.
+"""
 
 CONTENT = {
-    "pytorch-lightning_version": "the release whose layout lx writes",
-    "datamodule_class": "which class wrote the state of the data module, whose key is the name of the class alone",
-    "loops/fit_loop/state_dict/metrics": "what callbacks and schedulers looked at, so that they see it again",
-    "loops/fit_loop/state_dict/seconds": "how long fit has run, an axis of loggers",
-    "loops/fit_loop/state_dict/samples": "how many samples were seen, which may be the axis of a plot",
-    "loops/fit_loop/state_dict/windows_before": "where in its epoch a scheduler with a frequency stands",
-    "loops/fit_loop/state_dict/held": "how many batches wait for a step; their gradients are gathered again",
-    "loops/fit_loop/state_dict/validating": "whether what comes after the batch was still to be done",
-    "loops/fit_loop/state_dict/meters": "the sums behind the means of the epoch",
+    "pytorch-lightning_version": "X1: the release whose layout lx writes",
+    "datamodule_class": "D6: which class wrote the state of the data module, whose key is the name of the class alone",
+    "loops/fit_loop/state_dict/metrics": "X1: what callbacks and schedulers looked at, so that they see it again",
+    "loops/fit_loop/state_dict/seconds": "X1: how long fit has run, an axis of loggers",
+    "loops/fit_loop/state_dict/samples": "X1: how many samples were seen, which may be the axis of a plot",
+    "loops/fit_loop/state_dict/windows_before": "X1: where in its epoch a scheduler with a frequency stands",
+    "loops/fit_loop/state_dict/held": "X1: how many batches wait for a step; their gradients are gathered again",
+    "loops/fit_loop/state_dict/validating": "X1: whether what comes after the batch was still to be done",
+    "loops/fit_loop/state_dict/meters": "X1: the sums behind the means of the epoch",
 }
 """What a file holds that is not Lightning's, by the path within it."""
 
-_UNSEEN = "Lightning's file does not hold the value that the plateau scheduler has not seen yet, and Lightning itself skips it"
+_UNSEEN = "X4: Lightning's file does not hold the value that the plateau scheduler has not seen yet, and Lightning itself skips it"
 
 READ = {
     "plateau, end of an epoch": _UNSEEN,
     "plateau, end of validation": _UNSEEN,
-    "plateau, within an epoch": "of a mean over an epoch, Lightning's file does not hold the part before it was written",
+    "plateau, within an epoch": "X2: of a mean over an epoch, Lightning's file does not hold the part before it was written",
 }
 """Runs that lx cannot bring to the end of an uninterrupted one from a file of Lightning."""
 
-_AGAIN = "Lightning begins the loader anew, and trains twice on the batches that came first"
-_STEPS = "with max_steps, Lightning takes a file of an epoch's end for one of its middle, and loses an epoch or trains on one batch more"
+_AGAIN = "D32: Lightning begins the loader anew, and trains twice on the batches that came first"
+_STEPS = "X4b: with max_steps, Lightning takes a file of an epoch's end for one of its middle, and loses an epoch or adds a batch"
 
 PEER = {
     "within an epoch": _AGAIN,
@@ -47,15 +50,15 @@ PEER = {
 """Runs that Lightning does not bring to the end of an uninterrupted one from a file of its own, and lx does."""
 
 CALLBACKS = {
-    "patience": "whoever goes on with another patience means it; Lightning goes back to that of the file",
-    "current_score": "the newest score is known; Lightning writes it, and does not read it",
+    "patience": "C43: whoever goes on with another patience means it; Lightning goes back to that of the file",
+    "current_score": "C25: the newest score is known; Lightning writes it, and does not read it",
 }
 """What callbacks know after a file was read, where Lightning's know something else."""
 
 _KEEPS_UP = (
-    "with no other file, the last one is written whenever one is due, since a run that crashed needs it, and not once more at the end"
+    "C21: with no other file, the last one is written whenever one is due, since a run that crashed needs it, and not once more at the end"
 )
-_STALE = "a step is ranked by the validation that follows it; Lightning takes the value of the one before, and skips the first"
+_STALE = "C18: a step is ranked by the validation that follows it; Lightning takes the value of the one before, and skips the first"
 
 FILES = {
     "last alone": _KEEPS_UP,
@@ -64,10 +67,10 @@ FILES = {
     "steps, by a value": _STALE,
     "steps, two by a value": _STALE,
     "steps of the epoch, by a value": _STALE,
-    "steps, accumulating, by a value": "Lightning also saves a second time, at the first batch of the next window",
+    "steps, accumulating, by a value": "C18: Lightning also saves a second time, at the first batch of the next window",
     "twice an epoch, by steps": _STALE,
     "validation across epochs, by steps": _STALE,
-    "steps, by the training loss": "a step without a value waits for the end of the epoch; Lightning skips it",
-    "fast_dev_run": "it writes nothing; Lightning writes the last one",
+    "steps, by the training loss": "C18: a step without a value waits for the end of the epoch; Lightning skips it",
+    "fast_dev_run": "T81: it writes nothing; Lightning writes the last one",
 }
 """Runs with a ModelCheckpoint that leave other files, or another ranking."""

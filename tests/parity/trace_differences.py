@@ -128,7 +128,7 @@ def torn_down(stage: str, *owners: str) -> Difference:
 FAILED = [torn_down("fit", "D", "C", "M")]
 
 NOTHING = Difference(
-    "T71", "a fit that has nothing to train checks nothing, and asks for no loader", between(r"^M\.on_fit_start", r"^C\.on_fit_end")
+    "T78", "a fit that has nothing to train checks nothing, and asks for no loader", between(r"^M\.on_fit_start", r"^C\.on_fit_end")
 )
 
 EPOCH = Difference(
@@ -160,7 +160,7 @@ def finished(before: str) -> list[Difference]:
     change = both(inserted(FINISHED, before), replaced(r"step=(\d+)", counted_on(1), start=before))
     since = r"^C\.on_before_optimizer_step.* step=1 "
     return [
-        Difference("T100", "a window that is open when the epoch ends early is stepped with what it holds", change),
+        Difference("T75", "a window that is open when the epoch ends early is stepped with what it holds", change),
         Difference("T100", SHORT, apart=NUMBERS, since=since),
     ]
 
@@ -235,8 +235,8 @@ DIFFERENCES: dict[str, list[Difference]] = {
     "a_module_that_ends_the_epoch_within_a_window": finished(r"^M\.lr_scheduler_step"),
     "a_step_that_skips_a_batch": [SKIPPED],
     "an_optimizer_that_calls_the_closure_of_a_window_again": [
-        Difference("M44", "an optimizer that evaluates a window again evaluates all of it, not its last batch alone", evaluated_whole),
-        Difference("M44", "so it finds other weights", apart=("batch", *NUMBERS), since=r"^M\.training_step"),
+        Difference("M43", "an optimizer that evaluates a window again evaluates all of it, not its last batch alone", evaluated_whole),
+        Difference("M43", "so it finds other weights", apart=("batch", *NUMBERS), since=r"^M\.training_step"),
     ],
     "no_optimizer": [
         Difference("M30", "where there is no optimizer, hooks that are handed one are not called", without(r"optimizer=Optimizer\b"))
