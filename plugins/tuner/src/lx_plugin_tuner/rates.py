@@ -1,6 +1,5 @@
 """The learning rates of a run, which are moved together."""
 
-import math
 from typing import Any
 
 from torch import Tensor
@@ -34,18 +33,24 @@ class Rates:
             _assign(group, "lr", rate * ratio)
 
     def adopt(self, rate: float, schedulers: list[Any]) -> None:
-        """Has training go on with a rate, and schedulers from there: what they multiply is scaled with it."""
+        """Has training go on with a rate, and schedulers in proportion: the rates that they start from and aim at are scaled with it."""
         for group, ratio in zip(self._groups, self._ratios, strict=True):
-            factor = rate * ratio / float(group["lr"]) if float(group["lr"]) else math.nan
-            for scheduler in schedulers:
-                groups = getattr(getattr(scheduler, "optimizer", None), "param_groups", ())
-                bases = getattr(scheduler, "base_lrs", None)
-                for place, other in enumerate(groups):
-                    if other is group and bases is not None and math.isfinite(factor):
-                        bases[place] = bases[place] * factor
-            if "initial_lr" in group and math.isfinite(factor):
-                _assign(group, "initial_lr", float(group["initial_lr"]) * factor)
+            now = float(group["lr"])
+            if now:
+                _scale(group, rate * ratio / now, schedulers)
             _assign(group, "lr", rate * ratio)
+
+
+def _scale(group: dict[str, Any], factor: float, schedulers: list[Any]) -> None:
+    for key in ("initial_lr", "max_lr", "min_lr"):
+        if key in group:
+            _assign(group, key, float(group[key]) * factor)
+    for scheduler in schedulers:
+        groups = getattr(getattr(scheduler, "optimizer", None), "param_groups", ())
+        place = next((place for place, other in enumerate(groups) if other is group), None)
+        for rates in (getattr(scheduler, "base_lrs", None), getattr(scheduler, "max_lrs", None)):
+            if place is not None and rates is not None:
+                rates[place] = rates[place] * factor
 
 
 def _assign(group: dict[str, Any], key: str, rate: float) -> None:
