@@ -50,7 +50,9 @@ def test_each_event_is_told_with_who_listens_in_the_order_in_which_it_happens(tm
     done = run(tmp_path, trace="1")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "steps 2\n"
+    transfer = ["on_before_batch_transfer -> nobody", "on_after_batch_transfer -> nobody"]
     batch = [
+        *transfer,
         "on_train_batch_start -> nobody",
         "on_before_zero_grad -> nobody",
         "on_before_backward -> nobody",
@@ -58,7 +60,7 @@ def test_each_event_is_told_with_who_listens_in_the_order_in_which_it_happens(tm
         "on_before_optimizer_step -> nobody",
         "on_train_batch_end -> Noisy",
     ]
-    evaluated = ["on_validation_batch_start -> nobody", "on_validation_batch_end -> nobody"]
+    evaluated = [*transfer, "on_validation_batch_start -> nobody", "on_validation_batch_end -> nobody"]
     assert traced(done, "event") == [
         "setup -> Noisy",
         "on_fit_start -> nobody",
