@@ -25,3 +25,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         count = sum(f"::{test}[" in report.nodeid for report in reports)
         if count:
             terminalreporter.write_line(f"{count} {what} compared with Lightning's")
+    told = [
+        dict(report.user_properties) for found in terminalreporter.stats.values() for report in found if hasattr(report, "user_properties")
+    ]
+    for line in [properties["compared"] for properties in told if "compared" in properties][-1:]:
+        terminalreporter.write_line(line)

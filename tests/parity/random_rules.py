@@ -123,3 +123,12 @@ def without_last_marks(draw: Draw, outcome: Outcome) -> Outcome:
     """Without what says that a batch is the last of its epoch."""
     found = {name: [event.replace(" last", "") for event in outcome[name]] for name in outcome if name.endswith(" events")}
     return {**outcome, **found}
+
+
+def first_epoch_if_bounded(draw: Draw, outcome: Outcome) -> Outcome:
+    """Where steps bound the run: only what was called in its first epoch, but for the steps."""
+    if not {"max_steps", "min_steps"} & draw.trainer.keys():
+        return outcome
+    events = outcome["fit events"]
+    end = next((at for at, event in enumerate(events) if event.startswith("epoch done")), len(events))
+    return {"fit fed": [event.partition(" e0")[0] for event in events[:end] if not event.startswith("step")]}
