@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from lx import bounds
-from lx.bounds import count_steps, counted, epoch_bounds
+from lx.arguments.bounds import count_steps, counted, epoch_bounds
+from lx.arguments.spans import Unit
 from lx.kernel.errors import MisconfigurationException
-from lx.spans import Unit
 
 
 def asked(**given: Any) -> SimpleNamespace:

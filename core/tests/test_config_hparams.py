@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lx import LightningModule
-from lx.config_hparams import pack, unpack
+from lx.hparams.configurations import pack, unpack
 
 
 class Config(dict[str, Any]):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lx.experiment import rank_zero_experiment
-from lx.hparams_file import plain
+from lx.hparams.file import plain
 from lx.interfaces.logger import Logger
 from lx.kernel import Entry
 from lx.rank_zero import rank_zero_only

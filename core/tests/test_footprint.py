@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn, optim
 
-from lx.footprint import footprint, kept_for_backward, states_size
-from lx.summary import ModelSummary
+from lx.measures.footprint import footprint, kept_for_backward, states_size
+from lx.measures.summary import ModelSummary
 
 SIZE = 4 * (100 * 50 + 50)
 

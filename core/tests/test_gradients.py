@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from lx.flops import measure_flops
-from lx.gradients import grad_norm
+from lx.measures.flops import measure_flops
+from lx.measures.gradients import grad_norm
 
 
 def trained():

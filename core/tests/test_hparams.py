@@ -14,7 +14,7 @@ import pytest
 from torch import nn
 
 from lx import LightningDataModule, LightningModule
-from lx.hparams import AttributeDict, drop_unpicklable
+from lx.hparams.mixin import AttributeDict, drop_unpicklable
 
 
 class Saves(LightningModule):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lx.hparams_file import dump_yaml, flatten, plain
+from lx.hparams.file import dump_yaml, flatten, plain
 
 
 class Colour(enum.Enum):

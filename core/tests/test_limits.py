@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from lx import Trainer
+from lx.arguments.limits import Limits, batch_limit, count, num_batches, read_limits
+from lx.arguments.spans import duration
 from lx.kernel.errors import MisconfigurationException
-from lx.limits import Limits, batch_limit, count, num_batches, read_limits
-from lx.spans import duration
 
 BATCHES = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches")
 

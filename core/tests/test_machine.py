@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from lx.machine import is_shared_filesystem, suggested_max_num_workers
+from lx.measures.machine import is_shared_filesystem, suggested_max_num_workers
 from lx.testing.fakes import FakeStrategy
 
 

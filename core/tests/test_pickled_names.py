@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from lx.hparams import AttributeDict
+from lx.hparams.mixin import AttributeDict
 from lx.pickled_names import reading
 
 RAN: list[str] = []

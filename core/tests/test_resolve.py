@@ -18,8 +18,8 @@ from lx.kernel.errors import (
     NotInstalledError,
     UnknownComponentError,
 )
-from lx.resolution import Request, Resolution
-from lx.resolve import resolve
+from lx.resolution.request import Request, Resolution
+from lx.resolution.resolve import resolve
 from lx.testing import (
     FakeAccelerator,
     FakeCallback,

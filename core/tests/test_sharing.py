@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lx.sharing import find_shared_parameters, set_shared_parameters
+from lx.measures.sharing import find_shared_parameters, set_shared_parameters
 
 
 class Tied(nn.Module):

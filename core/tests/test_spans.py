@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from lx import Trainer
+from lx.arguments.spans import PARTS_OF_EPOCHS, TAKES, Span, Unit, duration, offer, parse_span, read_span
 from lx.kernel.errors import MisconfigurationException
-from lx.spans import PARTS_OF_EPOCHS, TAKES, Span, Unit, duration, offer, parse_span, read_span
 
 MEANINGS = [
     ("10ep", 10, Unit.EPOCHS),

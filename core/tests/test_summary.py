@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lx.summary import ModelSummary, format_table, human_count, summarize
+from lx.measures.summary import ModelSummary, format_table, human_count, summarize
 
 
 class Net(nn.Module):

@@ -5,9 +5,9 @@ import torch
 
 from lx import Fabric
 from lx.interfaces.precision import Precision
-from lx.peak_flops import NVIDIA, TPU, compute_dtype, get_available_flops, peak_of
+from lx.measures.peak_flops import NVIDIA, TPU, compute_dtype, get_available_flops, peak_of
+from lx.measures.throughput import Throughput, ThroughputMonitor
 from lx.testing.fakes import FakeDistributedStrategy, FakeLogger, FakePrecision
-from lx.throughput import Throughput, ThroughputMonitor
 
 
 def told(updates=3, **arguments):

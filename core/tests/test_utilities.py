@@ -49,7 +49,7 @@ def test_statements_that_programs_have_work():
 
     assert same is seed_everything
     assert rank_zero.rank_zero_only.rank == 0
-    assert (grad_norm.__module__, ModelSummary.__module__) == ("lx.gradients", "lx.summary")
+    assert (grad_norm.__module__, ModelSummary.__module__) == ("lx.measures.gradients", "lx.measures.summary")
     assert STEP_OUTPUT is not None
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lx import Fabric, registry
-from lx.peak_flops import compute_dtype
+from lx.measures.peak_flops import compute_dtype
 
 BITS = {"64": torch.float64, "32": torch.float32, "bf16": torch.bfloat16}
 

@@ -123,7 +123,7 @@ def test_an_error_that_concerns_no_variable_is_left_alone(monkeypatch: pytest.Mo
 def test_a_variable_that_names_no_argument_is_warned_of_once(
     variable: str, said: str, bare_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lx.arguments._told_of", set())
+    monkeypatch.setattr("lx.arguments.passing._told_of", set())
     monkeypatch.setenv(variable, "3")
     with pytest.warns(UserWarning, match=said) as told:
         bare_trainer()

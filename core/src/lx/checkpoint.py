@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from lx import unfinished
-from lx.config_hparams import pack
+from lx.hparams.configurations import pack
 from lx.kernel.errors import (
     ArgumentTypeError,
     CheckpointCorruptError,

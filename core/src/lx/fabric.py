@@ -24,8 +24,8 @@ from lx.interfaces.strategy import Strategy
 from lx.kernel import PluginManager, default_manager
 from lx.kernel.errors import CheckpointKeyError
 from lx.rank_zero import rank_zero_only, rank_zero_warn
-from lx.resolution import Request, Resolution
-from lx.resolve import resolve
+from lx.resolution.request import Request, Resolution
+from lx.resolution.resolve import resolve
 from lx.rng import SEED_VARIABLE, WORKERS_VARIABLE, seed_everything, worker_init_function
 from lx.wrappers import BackwardGuard, FabricDataLoader, FabricModule, FabricOptimizer, is_wrapped, require_original, unwrap
 

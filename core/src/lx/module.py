@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from lx.export import Exportable
 from lx.fabric_trainer import FabricLog, FabricTrainer
 from lx.hooks import DataHooks, ModelHooks
-from lx.hparams import HyperparametersMixin
+from lx.hparams.mixin import HyperparametersMixin
 from lx.kernel.errors import MisconfigurationException
 from lx.logging.collection import items_of
 from lx.module_loading import LoadableFromCheckpoint

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import torch
 
 from lx.checkpoint import CONFIGURATIONS, check, check_weights_only, read, restore_datamodule
-from lx.config_hparams import is_configuration, unpack
-from lx.hparams import AttributeDict
+from lx.hparams.configurations import is_configuration, unpack
+from lx.hparams.mixin import AttributeDict
 from lx.kernel import default_manager
 from lx.kernel.errors import ArgumentTypeError, CheckpointCorruptError, CheckpointError, CheckpointMismatchError, NotInstalledError
 from lx.rank_zero import rank_zero_warn

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from lx.hparams import AttributeDict
+from lx.hparams.mixin import AttributeDict
 from lx.rank_zero import rank_zero_warn
 
 T = TypeVar("T")

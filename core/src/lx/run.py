@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from lx import checkpoint as protocol
-from lx.bounds import epoch_bounds
+from lx.arguments.bounds import epoch_bounds
 from lx.checkpoint_search import CheckpointSearch
 from lx.compiled import Compilation
 from lx.data.datamodule import LightningDataModule
@@ -17,8 +17,8 @@ from lx.data.source import LoaderSetup, Source
 from lx.data.transfer import compile_transfer
 from lx.dispatch import Dispatch, order_callbacks, overrides, require_distinct_states
 from lx.ending import cut_off, release
-from lx.hparams import drop_unpicklable
-from lx.hparams_sent import send_hyperparameters
+from lx.hparams.mixin import drop_unpicklable
+from lx.hparams.sent import send_hyperparameters
 from lx.interfaces.layer_sync import LayerSync
 from lx.kernel.errors import ComponentTypeError, SIGTERMException, StopRun
 from lx.loops.evaluate import Evaluation

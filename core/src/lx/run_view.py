@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from lx.arguments.limits import change, read_accumulation
 from lx.delegate import delegated, first_in_role, in_role
-from lx.limits import change, read_accumulation
 from lx.state import RunningStage, TrainerFn
 
 

@@ -8,24 +8,24 @@ from typing import Any
 
 import torch
 
-from lx.arguments import or_from_environment, passed_by_name
+from lx.arguments.clipping import agreed, read_clipping
+from lx.arguments.flags import check_deterministic, check_switches, read_folder, refuse_registry, set_flags
+from lx.arguments.limits import Limits, read_limits, refuse_with_barebones
+from lx.arguments.passing import or_from_environment, passed_by_name
 from lx.checkpoint import dump
 from lx.checkpoint_search import ResumePath
-from lx.clipping import agreed, read_clipping
 from lx.compiled import read_compile
 from lx.dispatch import Dispatch, order_callbacks, require_distinct_states
 from lx.fabric import Fabric
-from lx.flags import check_deterministic, check_switches, read_folder, refuse_registry, set_flags
 from lx.interfaces.callback import Callback
 from lx.interfaces.logger import Logger
 from lx.kernel import PluginManager, default_manager
 from lx.kernel.errors import ArgumentTypeError
-from lx.limits import Limits, read_limits, refuse_with_barebones
 from lx.logging import RunLog
 from lx.loops.fit import FitLoop
 from lx.loops.progress import EvaluationProgress
-from lx.resolution import Request, Resolution
-from lx.resolve import resolve
+from lx.resolution.request import Request, Resolution
+from lx.resolution.resolve import resolve
 from lx.results import verdict_table
 from lx.run import Run
 from lx.run_view import RunView

@@ -15,15 +15,18 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from lx.compiled import from_compiled, to_uncompiled
     from lx.data.combined import CombinedLoader
     from lx.enumeration import GradClipAlgorithmType, LightningEnum
-    from lx.flops import measure_flops
-    from lx.gradients import grad_norm
-    from lx.hparams import AttributeDict, is_picklable
+    from lx.hparams.mixin import AttributeDict, is_picklable
     from lx.kernel.errors import MisconfigurationException, SIGTERMException
-    from lx.machine import is_shared_filesystem, suggested_max_num_workers
-    from lx.memory import free_memory as garbage_collection_cuda
-    from lx.memory import is_out_of_memory as is_oom_error
+    from lx.measures.flops import measure_flops
+    from lx.measures.gradients import grad_norm
+    from lx.measures.machine import is_shared_filesystem, suggested_max_num_workers
+    from lx.measures.memory import free_memory as garbage_collection_cuda
+    from lx.measures.memory import is_out_of_memory as is_oom_error
+    from lx.measures.peak_flops import get_available_flops
+    from lx.measures.sharing import find_shared_parameters, set_shared_parameters
+    from lx.measures.summary import LayerSummary, ModelSummary, summarize
+    from lx.measures.throughput import Throughput, ThroughputMonitor
     from lx.optimizers import LRSchedulerConfig
-    from lx.peak_flops import get_available_flops
     from lx.rank_zero import (
         LightningDeprecationWarning,
         PossibleUserWarning,
@@ -37,9 +40,6 @@ if TYPE_CHECKING:  # what type checkers and editors see
     )
     from lx.rng import isolate_rng, reset_seed, seed_everything
     from lx.rng import worker_init_function as pl_worker_init_function
-    from lx.sharing import find_shared_parameters, set_shared_parameters
-    from lx.summary import LayerSummary, ModelSummary, summarize
-    from lx.throughput import Throughput, ThroughputMonitor
     from lx.types import (
         EVAL_DATALOADERS,
         STEP_OUTPUT,
@@ -56,21 +56,21 @@ _MODULES = {
     "lx.compiled": "from_compiled to_uncompiled",
     "lx.data.combined": "CombinedLoader",
     "lx.enumeration": "GradClipAlgorithmType LightningEnum",
-    "lx.flops": "measure_flops",
-    "lx.gradients": "grad_norm",
-    "lx.hparams": "AttributeDict is_picklable",
+    "lx.measures.flops": "measure_flops",
+    "lx.measures.gradients": "grad_norm",
+    "lx.hparams.mixin": "AttributeDict is_picklable",
     "lx.kernel.errors": "MisconfigurationException SIGTERMException",
-    "lx.machine": "is_shared_filesystem suggested_max_num_workers",
-    "lx.memory": "free_memory is_out_of_memory",
-    "lx.peak_flops": "get_available_flops",
+    "lx.measures.machine": "is_shared_filesystem suggested_max_num_workers",
+    "lx.measures.memory": "free_memory is_out_of_memory",
+    "lx.measures.peak_flops": "get_available_flops",
     "lx.rank_zero": (
         "LightningDeprecationWarning PossibleUserWarning disable_possible_user_warnings rank_prefixed_message rank_zero_debug"
         " rank_zero_deprecation rank_zero_info rank_zero_only rank_zero_warn"
     ),
     "lx.rng": "isolate_rng reset_seed seed_everything worker_init_function",
-    "lx.sharing": "find_shared_parameters set_shared_parameters",
-    "lx.summary": "LayerSummary ModelSummary summarize",
-    "lx.throughput": "Throughput ThroughputMonitor",
+    "lx.measures.sharing": "find_shared_parameters set_shared_parameters",
+    "lx.measures.summary": "LayerSummary ModelSummary summarize",
+    "lx.measures.throughput": "Throughput ThroughputMonitor",
     "lx.types": (
         "EVAL_DATALOADERS LRSchedulerConfig LRSchedulerConfigType LRSchedulerTypeUnion OptimizerConfig OptimizerLRScheduler"
         " OptimizerLRSchedulerConfig STEP_OUTPUT TRAIN_DATALOADERS"

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lx.data.combined import combine
 from lx.hooks import DataHooks
-from lx.hparams import HyperparametersMixin
+from lx.hparams.mixin import HyperparametersMixin
 from lx.module_loading import LoadableFromCheckpoint
 
 

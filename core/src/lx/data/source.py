@@ -8,12 +8,12 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from lx.arguments.limits import num_batches
 from lx.data.combined import CombinedLoader, combine, is_collection, length_of
 from lx.data.indices import recorded
 from lx.data.samplers import distribute, in_sequence, is_distributed, is_shuffled
 from lx.data.workers import warn_of_workers
 from lx.hooks import DataHooks
-from lx.limits import num_batches
 from lx.rank_zero import PossibleUserWarning, rank_zero_warn
 from lx.rng import SEED_VARIABLE, WORKERS_VARIABLE, worker_init_function
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from lx.bounds import count_steps, counted
+from lx.arguments.bounds import count_steps, counted
 from lx.data.combined import CombinedLoader, as_combined, length_of, set_epochs
 from lx.data.samples import SamplesSeen
 from lx.dataloader_iter import handed_to
@@ -16,7 +16,7 @@ from lx.loops.resume import Resumption, find_place, restore_loaders, settle_epoc
 from lx.loops.train_epoch import TrainEpoch
 from lx.rank_zero import rank_zero_debug, rank_zero_info, rank_zero_warn
 from lx.rng import isolate_rng
-from lx.spans import Unit
+from lx.arguments.spans import Unit
 from lx.state import RunningStage
 from lx.unfinished import restore_meters
 

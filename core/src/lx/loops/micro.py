@@ -14,7 +14,7 @@ from lx.interfaces.strategy import optimizer_parameters
 from lx.logging.batch_size import first_size
 from lx.logging.deferred import Call, DeferredLog
 from lx.logging.meters import Meter
-from lx.memory import free_memory, is_out_of_memory
+from lx.measures.memory import free_memory, is_out_of_memory
 from lx.rank_zero import rank_zero_warn
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from lx.arguments.limits import count
+from lx.arguments.spans import Unit, duration
 from lx.kernel.errors import MisconfigurationException
-from lx.limits import count
 from lx.rank_zero import rank_zero_warn
-from lx.spans import Unit, duration
 
 MOST_BATCHES_UNASKED = 100
 """So many batches may pass before the ranks agree on the time again; one small message in a hundred batches costs nothing."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lx.experiment import rank_zero_experiment
-from lx.hparams_file import dump_yaml, flatten, plain
+from lx.hparams.file import dump_yaml, flatten, plain
 from lx.interfaces.logger import Logger
 from lx.kernel.errors import MisconfigurationException
 from lx.rank_zero import rank_zero_only

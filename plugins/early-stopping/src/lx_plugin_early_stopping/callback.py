@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lx.arguments.limits import count
 from lx.interfaces import Callback
 from lx.kernel.errors import MisconfigurationException
-from lx.limits import count
 from lx.rank_zero import rank_zero_warn
 
 log = logging.getLogger("lx")

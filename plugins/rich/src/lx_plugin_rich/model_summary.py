@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lx.interfaces.callback import Callback
-from lx.summary import NUMERIC, ModelSummary, totals_rows
+from lx.measures.summary import NUMERIC, ModelSummary, totals_rows
 
 WIDTH_OF_A_LOG = 200
 

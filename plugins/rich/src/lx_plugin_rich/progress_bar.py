@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import ProgressColumn
 from rich.text import Text
 
+from lx.arguments.limits import is_integer
 from lx.interfaces.progress_bar import ProgressBar
 from lx.kernel.errors import MisconfigurationException
-from lx.limits import is_integer
 from lx_plugin_rich.display import Display, MetricsColumn, RichProgressBarTheme, standard_columns
 from lx_plugin_rich.line import Line, Pace
 

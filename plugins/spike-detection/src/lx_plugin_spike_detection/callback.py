@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lx.arguments.limits import count, is_number
 from lx.interfaces import Callback
 from lx.kernel.errors import MisconfigurationException
-from lx.limits import count, is_number
 
 
 class TrainingSpikeException(RuntimeError):

@@ -5,8 +5,8 @@ import sys
 from typing import Any
 
 from lx import Callback
-from lx.summary import ModelSummary as Summary
-from lx.summary import format_table, totals_rows
+from lx.measures.summary import ModelSummary as Summary
+from lx.measures.summary import format_table, totals_rows
 
 
 class ModelSummary(Callback):

@@ -10,9 +10,9 @@ import torch
 from lx.interfaces import Callback
 from lx.kernel.errors import MisconfigurationException
 from lx.logging.batch_size import batch_size_of
-from lx.peak_flops import compute_dtype, get_available_flops
+from lx.measures.peak_flops import compute_dtype, get_available_flops
+from lx.measures.throughput import Throughput
 from lx.rank_zero import rank_zero_info
-from lx.throughput import Throughput
 
 
 @dataclass

@@ -5,10 +5,10 @@ from datetime import timedelta
 from time import monotonic
 from typing import Any
 
+from lx.arguments.spans import duration as read_duration
 from lx.interfaces import Callback
 from lx.kernel.errors import MisconfigurationException
 from lx.rank_zero import rank_zero_info
-from lx.spans import duration as read_duration
 from lx_plugin_timer.stopwatch import Stopwatch
 
 STAGES = ("train", "sanity_check", "validate", "test", "predict")

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from lx.arguments.limits import is_integer
 from lx.interfaces.progress_bar import ProgressBar
 from lx.kernel.errors import MisconfigurationException
-from lx.limits import is_integer
 from lx_plugin_tqdm.above import Prints
 from lx_plugin_tqdm.line import Line, Nowhere, Pace, bar_class, effective_rate, in_notebook, is_live
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from lx.arguments.limits import count
 from lx.fork import forked
 from lx.interfaces import Callback
 from lx.kernel.errors import MisconfigurationException
-from lx.limits import count
 from lx.rank_zero import rank_zero_info, rank_zero_warn
 from lx_plugin_tuner.curve import MODES, LRFinder
 from lx_plugin_tuner.rates import Rates

@@ -15,7 +15,7 @@ from lx.kernel.errors import (
     NotInstalledError,
 )
 from lx.kernel.registry import KindRegistry, check_arguments
-from lx.resolution import Choice
+from lx.resolution.request import Choice
 
 HANDED_OVER = {"logger": ("save_dir", "root_dir"), "launcher": ("environment", "num_processes", "num_nodes")}
 """The constructor arguments that the engine fills in when it builds a component, unless the user did."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from lx.config_hparams import as_plain, is_configuration, without
+from lx.hparams.configurations import as_plain, is_configuration, without
 from lx.kernel.errors import ArgumentTypeError
 from lx.rank_zero import rank_zero_warn
 

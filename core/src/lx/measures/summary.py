@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from lx.footprint import Footprint, footprint, kept_for_backward, local_size
+from lx.measures.footprint import Footprint, footprint, kept_for_backward, local_size
 from lx.rank_zero import rank_zero_warn
 
 UNKNOWN_SIZE = "?"

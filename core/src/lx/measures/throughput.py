@@ -3,7 +3,7 @@
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lx.peak_flops import compute_dtype, get_available_flops
+from lx.measures.peak_flops import compute_dtype, get_available_flops
 
 if TYPE_CHECKING:
     from lx.fabric import Fabric

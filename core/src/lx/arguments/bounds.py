@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lx.limits import count
+from lx.arguments.limits import count
+from lx.arguments.spans import Unit
 from lx.rank_zero import rank_zero_warn
-from lx.spans import Unit
 
 
 class counted:  # noqa: N801 -- reads as a declaration, like property

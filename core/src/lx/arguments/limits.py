@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any
 
+from lx.arguments.spans import TAKES, Unit, duration, parse_span, read_span
 from lx.kernel.errors import ArgumentTypeError, MisconfigurationException
 from lx.rank_zero import rank_zero_info
-from lx.spans import TAKES, Unit, duration, parse_span, read_span
 
 
 @dataclass(slots=True)

@@ -8,12 +8,12 @@ from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any
 
-from lx.choose import Chooser
 from lx.kernel import ComponentSpec, Entry, Registry, normalise, parse
 from lx.kernel.errors import ComponentError, ComponentTypeError, MisconfigurationException, NotInstalledError
 from lx.kernel.known import COMPONENTS
 from lx.rank_zero import rank_zero_info, rank_zero_warn
-from lx.resolution import Choice, Request, Resolution
+from lx.resolution.choose import Chooser
+from lx.resolution.request import Choice, Request, Resolution
 
 
 def resolve(request: Request, registry: Registry, trace: Callable[[str], None] | None = None) -> Resolution:

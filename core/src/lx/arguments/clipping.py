@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from lx.arguments.limits import is_number
 from lx.kernel.errors import ArgumentTypeError, MisconfigurationException
-from lx.limits import is_number
 
 Clipping = tuple[int | float | None, str | None]
 """A bound, None or 0 for no clipping, and `"norm"` (also None) or `"value"`."""

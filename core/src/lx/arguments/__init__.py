@@ -1,0 +1,1 @@
+"""The arguments of a Trainer, read and checked before anything is built."""
