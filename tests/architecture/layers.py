@@ -58,7 +58,7 @@ LAYERS = (
         "lx.unfinished",
     },
     {"lx.loops"},
-    {"lx.ending", "lx.hparams.sent", "lx.fork", "lx.run", "lx.run_view", "lx.trainer", "lx.verify"},
+    {"lx.ending", "lx.hparams.sent", "lx.fork", "lx.requeue", "lx.run", "lx.run_view", "lx.trainer", "lx.verify"},
     # What users import: names that are resolved on first use.
     {
         "lx",

@@ -64,7 +64,7 @@ class CheckpointSearch:
     def _default(self) -> Any:
         if self._fn is TrainerFn.FITTING:
             environment = self._trainer.strategy.cluster_environment
-            if environment is not None and environment.requeues and (left := self._left_by_jobs()):
+            if environment is not None and environment.requeues and (left := left_by_jobs(self._trainer.default_root_dir)):
                 return left[max(left)]
             resumes = any(getattr(callback, "resumes_automatically", False) for callback in self._trainer.checkpoint_callbacks)
             return self._last(quiet=True) if resumes else None
@@ -106,7 +106,7 @@ class CheckpointSearch:
 
     def _hpc(self) -> Path:
         """The newest of the checkpoints that a job wrote before it was queued again."""
-        left = self._left_by_jobs()
+        left = left_by_jobs(self._trainer.default_root_dir)
         if not left:
             raise ValueError(
                 f"ckpt_path='hpc': there is no file hpc_ckpt_<number>.ckpt in {str(self._trainer.default_root_dir)!r} (default_root_dir);"
@@ -114,7 +114,11 @@ class CheckpointSearch:
             )
         return left[max(left)]
 
-    def _left_by_jobs(self) -> dict[int, Path]:
-        """The files of that name by their numbers. Names that only resemble it, such as hpc_ckpt_old_3.ckpt, are somebody else's."""
-        files = Path(self._trainer.default_root_dir).glob("hpc_ckpt_*")
-        return {int(match[1]): path for path in files if (match := re.fullmatch(r"hpc_ckpt_(\d+)\.ckpt", path.name))}
+
+def left_by_jobs(folder: str | os.PathLike[str]) -> dict[int, Path]:
+    """The checkpoints that jobs wrote before they were queued again, by their numbers: `hpc_ckpt_<number>.ckpt`.
+
+    Names that only resemble that, such as hpc_ckpt_old_3.ckpt, are somebody else's.
+    """
+    files = Path(folder).glob("hpc_ckpt_*")
+    return {int(match[1]): path for path in files if (match := re.fullmatch(r"hpc_ckpt_(\d+)\.ckpt", path.name))}

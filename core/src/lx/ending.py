@@ -29,6 +29,8 @@ def cut_off(run: Any, error: BaseException) -> None:
     module back on the CPU
     teardown (data module, callbacks, module)
     loggers finalized as failed, profiler closed
+
+    Where the job is queued again, `Requeue` saves before all that, and queues it after; loggers are finalized as finished.
     """
     trainer = run.trainer
     run.exception = error
@@ -47,12 +49,16 @@ def cut_off(run: Any, error: BaseException) -> None:
         trainer.log.site = None
     trainer.state.stage = None
     if asked and trainer.is_global_zero:
-        say(f"lx: {'Ctrl-C' if isinstance(error, KeyboardInterrupt) else 'SIGTERM'} ended the run {place}.{_advice(run)}")
+        cause = "Ctrl-C" if isinstance(error, KeyboardInterrupt) else run.requeue.cause
+        say(f"lx: {cause} ended the run {place}.{run.requeue.report or _advice(run)}")
 
 
 def _told(run: Any, error: BaseException) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Each call that is due, with its name; lazily, since one may change what the next ones are."""
     trainer, module, datamodule = run.trainer, run.module, run.datamodule
+    requeue = run.requeue if isinstance(error, SIGTERMException) and run.requeue.asked else None
+    if requeue is not None:  # first, since the process may not be left the time for more
+        yield "saving for the next job", requeue.save
     yield "on_exception", partial(trainer.dispatch.announce, "on_exception", [*trainer.callbacks, module])
     for callback in trainer.callbacks:
         yield f"{type(callback).__name__}.on_exception", partial(callback.on_exception, trainer, module, error)
@@ -66,10 +72,12 @@ def _told(run: Any, error: BaseException) -> Iterator[tuple[str, Callable[[], An
         owner, tear_down = run.to_tear_down.pop(0)
         yield f"{type(owner).__name__}.teardown", tear_down
     for logger in trainer.loggers if trainer.is_global_zero else []:
-        yield f"{type(logger).__name__}.finalize", partial(logger.finalize, "failed")
+        yield f"{type(logger).__name__}.finalize", partial(logger.finalize, "failed" if requeue is None else "finished")
     if trainer.profiler is not None:
         yield f"{type(trainer.profiler).__name__}.teardown", partial(trainer.profiler.teardown, stage=run.fn.value)
     yield "lx_run_ended", partial(trainer.manager.hook.lx_run_ended, run=run)
+    if requeue is not None:
+        yield "queueing the job again", requeue.submit
 
 
 def _mention(error: BaseException, name: str, second: Exception) -> None:

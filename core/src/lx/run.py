@@ -26,6 +26,7 @@ from lx.loops.predict import Prediction
 from lx.module import LightningModule
 from lx.optimizers import LightningOptimizer, read_configuration
 from lx.rank_zero import PossibleUserWarning, rank_zero_warn
+from lx.requeue import Requeue
 from lx.signals import INTERRUPTED, heeding_sigterm, is_interactive
 from lx.state import RunningStage, TrainerFn, TrainerStatus
 from lx.verify import read_data, read_model, verify
@@ -75,6 +76,7 @@ class Run:
         self.validates = False
         self.keep_predictions = True
         self.exception: BaseException | None = None
+        self.requeue = Requeue(trainer, fn)
         self.began = False
         self.since = time.time() - 1  # file systems keep times more or less exactly
         self.to_tear_down: list[tuple[Any, Callable[[], Any]]] = []
@@ -86,7 +88,12 @@ class Run:
         """Runs it all on every process; returns what the loop returns."""
         trainer = self.trainer
         trainer.state.fn, trainer.state.status, trainer.state.stage = self.fn, TrainerStatus.RUNNING, STAGES[self.fn]
-        trainer.run = self
+        trainer.run, trainer.received_sigterm = self, False
+        with self.requeue.heeded():
+            return self._start()
+
+    def _start(self) -> Any:
+        trainer = self.trainer
         try:
             verify(self.fn, self.module, self.source, trainer)  # before other processes are started
             result = trainer.fabric.launch(lambda fabric: self._on_every_rank())
@@ -97,12 +104,14 @@ class Run:
             raise
         finally:
             trainer.run = None if self.fn is not TrainerFn.FITTING else self
+        self.requeue.end_whole()
         if trainer.received_sigterm:  # after the last batch: the run is whole, and the program ends all the same
             raise SIGTERMException(143)
         return result
 
     def _on_every_rank(self) -> Any:
         trainer = self.trainer
+        self.requeue.begin()
         self._attach()
         self._ready_data()
         content = self._read_checkpoint()

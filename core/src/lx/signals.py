@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -14,25 +14,35 @@ INTERRUPTED = 128 + signal.SIGINT
 
 @contextmanager
 def heeding_sigterm(trainer: Any) -> Iterator[None]:
-    """While a run goes on, SIGTERM asks it to end at the next boundary; a handler that was there is called, too."""
-    trainer.received_sigterm = False
-    if not _is_main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
+    """While a run goes on, SIGTERM asks it to end at the next boundary; the processes that were launched get it, too."""
 
-    def handle(signum: int, frame: Any) -> None:
+    def note(signum: int) -> None:
         trainer.received_sigterm = True
         if trainer.fabric.launcher is not None:
             trainer.fabric.launcher.kill(signum)
+
+    with heeding(signal.SIGTERM, note):
+        yield
+
+
+@contextmanager
+def heeding(number: int, note: Callable[[int], None]) -> Iterator[None]:
+    """Within it a signal is noted, and a handler that was there before is called, too; in other threads than the main one nothing is."""
+    if not _is_main_thread():
+        yield
+        return
+    before = signal.getsignal(number)
+
+    def handle(signum: int, frame: Any) -> None:
+        note(signum)
         if callable(before):
             before(signum, frame)
 
-    signal.signal(signal.SIGTERM, handle)
+    signal.signal(number, handle)
     try:
         yield
     finally:
-        _put_back(signal.SIGTERM, before)
+        _put_back(number, before)
 
 
 class CleanUp:

@@ -1,6 +1,10 @@
 """What a cluster says about the processes of a run: how many, which one this is, and where to meet."""
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lx.interfaces.strategy import Strategy
 
 
 class ClusterEnvironment(ABC):
@@ -9,6 +13,10 @@ class ClusterEnvironment(ABC):
     requeues: bool = False
     """Whether a job that is started again here goes on with `fit` from the checkpoint that it left before, without being told: the
     newest file `hpc_ckpt_<number>.ckpt` in the trainer's `default_root_dir`."""
+
+    requeues_on: int | None = None
+    """The signal by which the cluster says that the time of a job is over; while `fit` runs in the main thread, such a file is written
+    then, the run ends, and `requeue` is called. None for no signal."""
 
     @property
     @abstractmethod
@@ -54,6 +62,20 @@ class ClusterEnvironment(ABC):
 
     def validate_settings(self, num_devices: int, num_nodes: int) -> None:
         """Raises `ValueError` if the cluster started something else than what the user asked lx for."""
+
+    def prepare_requeue(self, strategy: "Strategy") -> None:
+        """Readies what `may_end` needs to agree with the other processes; called on every rank when `fit` begins, if there is a signal."""
+
+    def may_end(self, windows: int) -> bool:
+        """Whether every process of the run ends at this batch boundary, after its optimizer step number `windows`; it must be the same one
+        for all, since they write the checkpoint together. Called where there are several, at each boundary once the signal has come to
+        this process; that has no answer to wait for: others may need it for a step before the signal comes to them."""
+        return True
+
+    def requeue(self) -> str:
+        """Queues this job again, and says so in a sentence; called on rank 0 when the run has ended and the checkpoint is written. Raises
+        `RuntimeError` where that fails."""
+        raise NotImplementedError(f"{type(self).__name__} names a signal in `requeues_on`, and cannot queue a job again.")
 
     def teardown(self) -> None:
         """Undoes what it set, such as environment variables."""

@@ -12,7 +12,6 @@ from torch import nn
 from lx.data.combined import CombinedLoader, set_epochs
 from lx.data.source import Batches
 from lx.dataloader_iter import handed_to, takes_iterator
-from lx.kernel.errors import SIGTERMException
 from lx.loops.progress import BatchProgress
 from lx.state import RunningStage
 from lx.wrappers import bind_step
@@ -145,7 +144,7 @@ class Evaluation:
             if not quiet:
                 self._send_step_values(dataloader_idx)
             if trainer.received_sigterm:
-                raise SIGTERMException(143)
+                trainer.run.requeue.end_by_signal()
 
     def _send_step_values(self, dataloader_idx: int) -> None:
         """Step values of evaluations go out for every batch, on an axis of their own that counts the batches of each loader."""

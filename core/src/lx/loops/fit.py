@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from lx.arguments.bounds import count_steps, counted
+from lx.arguments.spans import Unit
 from lx.data.combined import CombinedLoader, as_combined, length_of, set_epochs
 from lx.data.samples import SamplesSeen
 from lx.dataloader_iter import handed_to
-from lx.kernel.errors import MisconfigurationException, SIGTERMException
+from lx.kernel.errors import MisconfigurationException
 from lx.loops.evaluate import Evaluation
 from lx.loops.progress import FitProgress
 from lx.loops.resume import Resumption, find_place, restore_loaders, settle_epoch, settle_plateaus
 from lx.loops.train_epoch import TrainEpoch
 from lx.rank_zero import rank_zero_debug, rank_zero_info, rank_zero_warn
 from lx.rng import isolate_rng
-from lx.arguments.spans import Unit
 from lx.state import RunningStage
 from lx.unfinished import restore_meters
 
@@ -141,7 +141,7 @@ class FitLoop:
         trainer.log.end_epoch()
         progress.epoch["completed"] += 1
         if trainer.received_sigterm:
-            raise SIGTERMException(143)
+            trainer.run.requeue.end_by_signal()
 
     def _iterate(self, start: int = 0, held: int = 0) -> Iterator[Any]:
         """Begins to go through the training loader, asked for again where that is due."""

@@ -9,7 +9,6 @@ from lx.batch import map_tensors
 from lx.data.combined import CombinedLoader
 from lx.data.source import Batches
 from lx.dataloader_iter import handed_to
-from lx.kernel.errors import SIGTERMException
 from lx.loops.evaluate import check_signature, evaluating, no_gradients, step_arguments
 from lx.rank_zero import rank_zero_warn
 from lx.wrappers import bind_step
@@ -102,7 +101,7 @@ class Prediction:
             if self._keep:
                 kept.append(map_tensors(_to_cpu, output))
             if trainer.received_sigterm:
-                raise SIGTERMException(143)
+                trainer.run.requeue.end_by_signal()
 
 
 def _to_cpu(tensor: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from lx.data.source import Batches
-from lx.kernel.errors import SIGTERMException
 from lx.loops.manual import ManualOptimization
 from lx.loops.optimize import AutomaticOptimization
 from lx.loops.resume import Resumption, settle_plateaus
@@ -134,7 +133,7 @@ class TrainEpoch:
         if -1 < self._trainer.max_steps <= self._fit.progress.steps or (self._trainer.should_stop and self._fit.may_stop()):
             return True
         if self._trainer.received_sigterm:
-            raise SIGTERMException(143)
+            self._trainer.run.requeue.end_by_signal(self._fit.progress.windows)
         return False
 
     def flush_is_due(self) -> bool:

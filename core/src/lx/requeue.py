@@ -1,0 +1,116 @@
+"""A fit in a job whose time is over: it is saved, the run ends, and the cluster queues the job again, in which fit goes on."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lx.checkpoint_search import left_by_jobs
+from lx.kernel.errors import SIGTERMException
+from lx.signals import cleaning_up, heeding, say
+from lx.state import TrainerFn
+
+
+class Requeue:
+    """What a run does when the signal comes that its cluster environment names; nothing where that names none.
+
+    signal                      noted, and told
+    batch boundary              where all processes agree, `SIGTERMException` ends the run
+    checkpoint                  `hpc_ckpt_<number>.ckpt` in `default_root_dir`
+    the rest of the ending      everybody is told and tears down, loggers are finalized as finished
+    the job is queued again     on rank 0
+    """
+
+    def __init__(self, trainer: Any, fn: TrainerFn) -> None:
+        environment = trainer.strategy.cluster_environment
+        self._trainer = trainer
+        self._environment = environment
+        self.signum: int | None = environment.requeues_on if environment is not None and fn is TrainerFn.FITTING else None
+        self.asked = False
+        """Whether the signal has come."""
+        self.report = ""
+        """What has come of it, for the line in which the run says how it ended."""
+        self._path: Path | None = None
+
+    @contextmanager
+    def heeded(self) -> Iterator[None]:
+        """Within it the signal asks for the end of the run, from the main thread."""
+        if self.signum is None:
+            yield
+            return
+        with heeding(self.signum, self._note):
+            yield
+
+    def _note(self, signum: int) -> None:
+        trainer = self._trainer
+        trainer.received_sigterm = True  # the flag that the loops look at
+        if not self.asked and trainer.is_global_zero:
+            say(f"lx: {signal.Signals(signum).name} came: the run ends at a batch boundary, is saved, and the job is queued again.")
+        self.asked = True
+
+    @property
+    def cause(self) -> str:
+        """The name of the signal that ends the run, if one does."""
+        return signal.Signals(self.signum).name if self.asked and self.signum is not None else "SIGTERM"
+
+    def begin(self) -> None:
+        """Lets the environment ready what its processes need to agree; called on every rank, when they have met."""
+        if self.signum is not None:
+            self._environment.prepare_requeue(self._trainer.strategy)
+
+    def end_by_signal(self, windows: int | None = None) -> None:
+        """Ends the run at a batch boundary, once a signal has set `received_sigterm`, by raising `SIGTERMException`.
+
+        It does not where the job is to be queued again, and others would not end here, too. `windows` is the number of accumulation
+        windows so far, None where processes go on at paces of their own, as in a validation.
+        """
+        if not self.asked:
+            raise SIGTERMException(143)
+        alone = self._trainer.world_size == 1
+        if alone or (windows is not None and self._environment.may_end(windows)):
+            raise self._ending()
+
+    def end_whole(self) -> None:
+        """Ends the program after a run that came to its end, if the signal has come to any process; called on every rank."""
+        trainer = self._trainer
+        if self.signum is None or not trainer.strategy.reduce_boolean_decision(self.asked, all=False):
+            return
+        with cleaning_up(trainer) as clean_up:
+            clean_up.doing = "saving for the next job"
+            self.save()
+            self.submit()
+        if trainer.is_global_zero:
+            say(f"lx: {signal.Signals(self.signum).name} came when the run was about to end anyway.{self.report}")
+        raise self._ending()
+
+    def _ending(self) -> SIGTERMException:
+        """What ends the run; its exit code is the one of the signal."""
+        assert self.signum is not None
+        return SIGTERMException(128 + self.signum)
+
+    def save(self) -> None:
+        """Writes the checkpoint, under the next number; on every rank."""
+        self.report = " Nothing was saved, so the job is not queued again."
+        trainer = self._trainer
+        folder = trainer.default_root_dir
+        path = Path(folder, f"hpc_ckpt_{max(left_by_jobs(folder), default=0) + 1}.ckpt")
+        path = trainer.strategy.broadcast(path)  # another process may find the file already
+        trainer.save_checkpoint(path)
+        self._path = path
+
+    def submit(self) -> None:
+        """Has the job queued again, once the checkpoint is on disk: what the cluster ends now may end. Without one it would begin anew."""
+        trainer = self._trainer
+        if self._path is None:
+            return
+        trainer.strategy.require_checkpoint_io().teardown()
+        trainer.strategy.barrier("requeue")
+        if not trainer.is_global_zero:
+            return
+        try:
+            told = self._environment.requeue()
+        except Exception as error:
+            self.report = f" The job is NOT queued again: {error} Submit it again, and it goes on from {str(self._path)!r}."
+        else:
+            self.report = f" {told} It goes on from {str(self._path)!r}."
