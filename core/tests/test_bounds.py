@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lx import bounds
+from lx.arguments import bounds
 from lx.arguments.bounds import count_steps, counted, epoch_bounds
 from lx.arguments.spans import Unit
 from lx.kernel.errors import MisconfigurationException

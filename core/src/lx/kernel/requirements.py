@@ -27,12 +27,11 @@ def describe(dist: Any) -> tuple[str, str, tuple[str, ...]]:
 
 def installed_version(name: str) -> str | None:
     """The version of an installed distribution, None if it is not there."""
-    from importlib_metadata import PackageNotFoundError, distribution  # noqa: PLC0415 -- `import lx` need not pay for it
+    from importlib_metadata import Distribution  # noqa: PLC0415 -- `import lx` need not pay for it
 
-    try:
-        return describe(distribution(name))[1]
-    except PackageNotFoundError:
-        return None
+    # Not importlib_metadata.distribution, which parses the METADATA of what it finds.
+    found = next(iter(Distribution.discover(name=name)), None)
+    return None if found is None else describe(found)[1]
 
 
 def unmet_requirements(requires: Iterable[str], version_of: Callable[[str], str | None] = installed_version) -> list[str]:
