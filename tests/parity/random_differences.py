@@ -77,6 +77,11 @@ def keeps_last(draw: Draw) -> bool:
     return draw.checkpoint is not None and bool(draw.checkpoint.get("save_last"))
 
 
+def takes_no_step(draw: Draw) -> bool:
+    given = range(draw.really if draw.ends_before is None else min(draw.ends_before, draw.really))
+    return set(given) <= (set() if draw.manual else set(draw.skipped))
+
+
 def ends_within_window(draw: Draw) -> bool:
     ends = draw.really if draw.ends_before is None else min(draw.ends_before, draw.really)
     return not draw.manual and ends < draw.batches < math.inf and ends % draw.window != 0
@@ -98,11 +103,12 @@ def saves_without_validation(draw: Draw) -> bool:
 
 def goes_on_after_last_batch(draw: Draw) -> bool:
     steps = math.ceil(draw.really / draw.window) * max(1, draw.manual)
-    if not saves_after_batch(draw) or not steps:
+    if draw.resume is None or not steps:
         return False
-    assert draw.resume is not None
     interval = draw.trainer.get("val_check_interval", 1.0)
     validates_within = draw.validates and (isinstance(interval, int) or interval != 1.0)
+    if not saves_after_batch(draw):  # but after a validation, which may be the last thing that a bounded run did
+        return draw.checkpoint is not None and validates_within and "max_steps" in draw.trainer and not draw.resume.more_steps
     return draw.resume.at is None or draw.resume.at % steps == 0 or validates_within
 
 
@@ -110,6 +116,13 @@ def saves_after_batch(draw: Draw) -> bool:
     """Whether the file that a run goes on from is written when a batch ends."""
     by_steps = draw.checkpoint is not None and "every_n_train_steps" in draw.checkpoint
     return draw.resume is not None and (draw.resume.at is not None or by_steps)
+
+
+def watches_training(draw: Draw) -> bool:
+    names = {one.name for one in draw.logged if one.hook in TRAINING}
+    return saves_after_batch(draw) and any(
+        options is not None and options.get("monitor") in names for options in (draw.checkpoint, draw.stopping)
+    )
 
 
 def waits_for_value(draw: Draw) -> bool:
@@ -190,8 +203,9 @@ DIFFERENCES: dict[str, Difference] = {
         cut=rules.without_earlier_batches,
     ),
     "C21": Difference(
-        "the last checkpoint is written whenever one is due, also with no other beside it, and a run that goes on has the one that it had",
-        lambda draw: keeps_last(draw) and (resumes(draw) or (draw.checkpoint is not None and draw.checkpoint.get("save_top_k") == 0)),
+        "the last checkpoint is written whenever one is due, also with no other beside it, but not before a step was taken, and a run that"
+        " goes on has the one that it had",
+        lambda draw: keeps_last(draw) and (resumes(draw) or takes_no_step(draw) or (draw.checkpoint or {}).get("save_top_k") == 0),
         cut=rules.without_last,
     ),
     "T75": Difference(
@@ -256,6 +270,16 @@ DIFFERENCES: dict[str, Difference] = {
         lambda draw: "reload_dataloaders_every_n_epochs" in draw.trainer and any(one.options.get("on_step") for one in draw.logged),
         cut=rules.without_axis,
     ),
+    "X2 watched": Difference(
+        "and so callbacks that watch a value of training know it at the end of the epoch that a run goes on within",
+        watches_training,
+        compared=("fit *",),
+    ),
+    "T74": Difference(
+        "a run that goes on from the end of an epoch begins with the number of the next, also where nothing is left to do",
+        nothing_to_train,
+        apart=("resume epoch",),
+    ),
     "C25": Difference(
         "the newest score is known to a run that goes on; Lightning writes it, and does not read it",
         lambda draw: resumes(draw) and draw.checkpoint is not None and "monitor" in draw.checkpoint,
@@ -293,7 +317,8 @@ DIFFERENCES: dict[str, Difference] = {
         apart=("validate * result", "test * result"),
     ),
     "C16": Difference(
-        "a step that waits for a value that is never logged is refused at the end of the epoch; Lightning saves nothing, and says nothing",
+        "a value that is missing where a checkpoint by steps is due is refused, at the end of the epoch, and nowhere else; Lightning saves"
+        " nothing, and says nothing, or refuses it where none is due",
         lambda draw: waits_for_value(draw),
         as_in_lx=rules.refused_for_want_of_a_value,
     ),

@@ -86,4 +86,11 @@ EXAMPLES: dict[str, Draw] = {
         schedule=Schedule(),
     ),
     "D15": Draw(trainer=ONCE, train=(Rows(), Rows()), mode="sequential"),
+    "X2 watched": Draw(
+        trainer=ONCE,
+        logged=(Logged("es", "on_train_epoch_start", "count"),),
+        checkpoint={"monitor": "es"},
+        resume=Resume(at=2),
+    ),
+    "T74": Draw(trainer={"max_steps": 3}, train=(Rows(count=1),), checkpoint={}, resume=Resume()),
 }

@@ -138,13 +138,12 @@ class Patched(DataLoader[Any]):
 
 
 def patched(loader: Any, passed: int = 0) -> Any:
-    """A loader of the same kind that `Patched` or `Batches` is about."""
-    if isinstance(loader, Batches):
-        loader.passed = passed
-        return loader
+    """A loader of the same kind that `Patched` or `Batches` is about; `passed` adds to what it passes over already."""
     if isinstance(loader, list):
-        return Batches(loader, passed)
-    loader.__class__, loader.passed = Patched, passed
+        loader = Batches(loader)
+    elif not isinstance(loader, Batches):
+        loader.__class__ = Patched
+    loader.passed += passed
     return loader
 
 

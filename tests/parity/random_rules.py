@@ -77,8 +77,9 @@ def without_steps(draw: Draw, outcome: Outcome) -> Outcome:
 
 
 def refused_for_want_of_a_value(draw: Draw, mine: Outcome, theirs: Outcome) -> Outcome:
-    """As with lx, if that is what it says."""
-    return mine if mine.get("fit message", "").startswith("MisconfigurationException: ModelCheckpoint(monitor=") else theirs
+    """As with lx, if a value that is missing is what either of them says."""
+    says = mine.get("fit message", "").startswith("MisconfigurationException: ModelCheckpoint(monitor=")
+    return mine if says or "could not find the monitored key" in theirs.get("fit message", "") else theirs
 
 
 def without_what_goes_on(draw: Draw, outcome: Outcome) -> Outcome:
@@ -107,8 +108,9 @@ def known_metrics(draw: Draw, mine: Outcome, theirs: Outcome) -> Outcome:
     """With the metrics that the file holds, and that were not logged again."""
     if theirs.get("resume refused") and not mine.get("resume refused") and "available" in theirs["resume message"]:
         return mine
-    name = "resume callback_metrics"
-    return {**theirs, name: {**(mine.get(name) or {}), **theirs[name]}} if theirs.get(name) is not None else theirs
+    names = [f"resume {what}" for what in ("callback_metrics", "logged_metrics", "progress_bar_metrics")]
+    found = {name: {**mine.get(name, {}), **theirs[name]} for name in names if name in theirs}
+    return {**theirs, **found}
 
 
 def sent_again(draw: Draw, mine: Outcome, theirs: Outcome) -> Outcome:
