@@ -36,6 +36,7 @@ COMPONENTS: dict[str, dict[str, tuple[str, ...]]] = {
     "environment": {
         "lightning": ("ddp",),
         "local": ("ddp",),
+        "slurm": ("slurm",),
         "torchelastic": ("torchelastic",),
     },
     "launcher": {
@@ -45,8 +46,10 @@ COMPONENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "torch_sync_batchnorm": ("ddp",),
     },
     "logger": {
+        "comet": ("comet",),
         "csv": ("csv",),
         "csv_logger": ("csv",),
+        "mlflow": ("mlflow",),
         "tensorboard": ("tensorboard",),
     },
     "precision": {
@@ -104,6 +107,7 @@ CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "environment": {
         "LightningEnvironment": ("ddp",),
+        "SLURMEnvironment": ("slurm",),
         "TorchElasticEnvironment": ("torchelastic",),
     },
     "launcher": {
@@ -114,6 +118,8 @@ CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "logger": {
         "CSVLogger": ("csv",),
+        "CometLogger": ("comet",),
+        "MLFlowLogger": ("mlflow",),
         "TensorBoardLogger": ("tensorboard",),
     },
     "precision": {
@@ -151,7 +157,7 @@ ROLES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "environment": {
         "default": ("ddp",),
-        "detect": ("torchelastic",),
+        "detect": ("slurm", "torchelastic"),
     },
     "layer_sync": {
         "sync-batchnorm": ("ddp",),
