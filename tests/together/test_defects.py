@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -295,6 +296,26 @@ def test_defect_12_a_model_is_exported_for_torchscript(tmp_path: Path) -> None:
     with pytest.warns(DeprecationWarning, match="torch.export"):  # torch says so of its own format
         loaded = torch.jit.load(tmp_path / "model.pt")
     assert torch.equal(loaded(torch.ones(1, 8)), module(torch.ones(1, 8)))
+
+
+def test_defect_12_the_address_of_mlflow_is_read_when_its_logger_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    loggers = []
+    for folder in ("first", "second"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:///{folder}")
+        loggers.append(Trainer(logger="mlflow").logger)
+    assert [Path(str(logger.save_dir)).name for logger in loggers if logger is not None] == ["first", "second"]
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_defect_12_offline_means_offline_for_comet(monkeypatch: pytest.MonkeyPatch, offline: bool) -> None:
+    monkeypatch.setenv("COMET_ERROR_TRACKING_ENABLE", "false")  # both are read when Comet is imported
+    monkeypatch.setenv("COMET_DISABLE_AUTO_LOGGING", "1")
+    comet_ml = pytest.importorskip("comet_ml")
+    with pytest.warns(DeprecationWarning, match=rf"offline={offline}\) is now written online={not offline}"):
+        logger = Trainer(logger={"comet": {"offline": offline}}).logger
+    monkeypatch.setattr(comet_ml, "start", lambda online, **rest: SimpleNamespace(online=online, get_key=str, log_other=lambda *args: None))
+    assert logger is not None
+    assert logger.experiment.online is not offline
 
 
 def test_defect_13_a_fabric_without_a_logger_says_so_and_setting_up_a_module_is_an_event() -> None:
