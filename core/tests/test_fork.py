@@ -9,8 +9,8 @@ import torch
 from torch.utils.data import DataLoader, RandomSampler
 
 from lx import Callback, Trainer
-from lx.fork import forked
 from lx.kernel.errors import MisconfigurationException, StopRun
+from lx.running.fork import forked
 from lx.testing.fakes import FakeLogger, fake_plugin_manager
 from lx.testing.models import TinyDataModule, TinyModule
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lx.migration import FORMAT, LEGACY_VERSION, VERSION, migrate, written_by
+from lx.checkpoints.migration import FORMAT, LEGACY_VERSION, VERSION, migrate, written_by
 
 
 def content(version: str, **more: Any) -> dict[str, Any]:

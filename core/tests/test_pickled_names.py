@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+from lx.checkpoints.pickled_names import reading
 from lx.hparams.mixin import AttributeDict
-from lx.pickled_names import reading
 
 RAN: list[str] = []
 

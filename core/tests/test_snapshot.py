@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lx.snapshot import LONG, Snapshot
+from lx.running.snapshot import LONG, Snapshot
 
 
 class Rich(nn.Module):

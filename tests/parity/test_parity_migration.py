@@ -11,8 +11,8 @@ import torch
 from checkpoint_runs import flat, plain
 from sides import SIDES, World, quiet
 
+from lx.checkpoints.migration import migrate
 from lx.cli.upgrade import upgrade
-from lx.migration import migrate
 from lx.module_loading import read_checkpoint
 
 FOLDER = Path(__file__).parents[1] / "together" / "data" / "checkpoints"

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from lx import Callback, LightningModule, Trainer
-from lx.compiled import from_compiled, to_uncompiled
 from lx.kernel.errors import ArgumentTypeError, MisconfigurationException
 from lx.logging import RunLog
+from lx.running.compiled import from_compiled, to_uncompiled
 
 # torch itself imports and does what it warns of
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore:.*isinstance.treespec.*:FutureWarning")

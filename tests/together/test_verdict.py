@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lx import Trainer
-from lx.results import verdict_table
+from lx.running.results import verdict_table
 from lx.state import TrainerFn
 from lx.testing import TinyDataModule, TinyModule
 

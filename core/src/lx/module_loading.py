@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from lx.checkpoint import CONFIGURATIONS, check, check_weights_only, read, restore_datamodule
+from lx.checkpoints.protocol import CONFIGURATIONS, check, check_weights_only, read, restore_datamodule
 from lx.hparams.configurations import is_configuration, unpack
 from lx.hparams.mixin import AttributeDict
 from lx.kernel import default_manager

@@ -12,9 +12,8 @@ from lx.arguments.clipping import agreed, read_clipping
 from lx.arguments.flags import check_deterministic, check_switches, read_folder, refuse_registry, set_flags
 from lx.arguments.limits import Limits, read_limits, refuse_with_barebones
 from lx.arguments.passing import or_from_environment, passed_by_name
-from lx.checkpoint import dump
-from lx.checkpoint_search import ResumePath
-from lx.compiled import read_compile
+from lx.checkpoints.protocol import dump
+from lx.checkpoints.search import ResumePath
 from lx.dispatch import Dispatch, order_callbacks, require_distinct_states
 from lx.fabric import Fabric
 from lx.interfaces.callback import Callback
@@ -26,9 +25,10 @@ from lx.loops.fit import FitLoop
 from lx.loops.progress import EvaluationProgress
 from lx.resolution.request import Request, Resolution
 from lx.resolution.resolve import resolve
-from lx.results import verdict_table
-from lx.run import Run
-from lx.run_view import RunView
+from lx.running.compiled import read_compile
+from lx.running.results import verdict_table
+from lx.running.run import Run
+from lx.running.view import RunView
 from lx.state import TrainerFn, TrainerState, TrainerStatus
 
 __all__ = ["Trainer"]

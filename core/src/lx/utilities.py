@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors see
     from lx.batch import apply_to_collection, convert_tensors_to_scalars, move_data_to_device
-    from lx.compiled import from_compiled, to_uncompiled
     from lx.data.combined import CombinedLoader
     from lx.enumeration import GradClipAlgorithmType, LightningEnum
     from lx.hparams.mixin import AttributeDict, is_picklable
@@ -40,6 +39,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     )
     from lx.rng import isolate_rng, reset_seed, seed_everything
     from lx.rng import worker_init_function as pl_worker_init_function
+    from lx.running.compiled import from_compiled, to_uncompiled
     from lx.types import (
         EVAL_DATALOADERS,
         STEP_OUTPUT,
@@ -53,7 +53,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
 
 _MODULES = {
     "lx.batch": "apply_to_collection convert_tensors_to_scalars move_data_to_device",
-    "lx.compiled": "from_compiled to_uncompiled",
+    "lx.running.compiled": "from_compiled to_uncompiled",
     "lx.data.combined": "CombinedLoader",
     "lx.enumeration": "GradClipAlgorithmType LightningEnum",
     "lx.measures.flops": "measure_flops",

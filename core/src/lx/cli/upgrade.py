@@ -51,9 +51,9 @@ def _tell(path: Path, map_location: Any, safely: bool) -> int:
 
 def upgrade(path: Path, map_location: Any = None, safely: bool = True) -> str:
     """Rewrites one file, if it is older than the layout of today; says what was done."""
-    from lx.migration import VERSION, migrate, written_by  # noqa: PLC0415 -- `lx plugins`, in the same package, needs no torch
+    from lx.checkpoints.migration import VERSION, migrate, written_by  # noqa: PLC0415 -- `lx plugins`, in the same package, needs no torch
+    from lx.checkpoints.pickled_names import reading  # noqa: PLC0415
     from lx.module_loading import installed_checkpoint_io  # noqa: PLC0415
-    from lx.pickled_names import reading  # noqa: PLC0415
 
     io = installed_checkpoint_io()
     content = reading(lambda: io.load_checkpoint(path, map_location=map_location, weights_only=safely), path, safely)

@@ -7,6 +7,7 @@ from typing import Any
 
 from lx.arguments.bounds import count_steps, counted
 from lx.arguments.spans import Unit
+from lx.checkpoints.unfinished import restore_meters
 from lx.data.combined import CombinedLoader, as_combined, length_of, set_epochs
 from lx.data.samples import SamplesSeen
 from lx.dataloader_iter import handed_to
@@ -18,7 +19,6 @@ from lx.loops.train_epoch import TrainEpoch
 from lx.rank_zero import rank_zero_debug, rank_zero_info, rank_zero_warn
 from lx.rng import isolate_rng
 from lx.state import RunningStage
-from lx.unfinished import restore_meters
 
 
 class FitLoop:

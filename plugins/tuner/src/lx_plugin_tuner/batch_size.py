@@ -3,11 +3,11 @@
 from typing import Any
 
 from lx.arguments.limits import count
-from lx.fork import Fork, forked
 from lx.interfaces import Callback
 from lx.kernel.errors import MisconfigurationException
 from lx.measures.memory import free_memory, is_out_of_memory
 from lx.rank_zero import rank_zero_info, rank_zero_warn
+from lx.running.fork import Fork, forked
 from lx_plugin_tuner.setting import Setting
 from lx_plugin_tuner.trial import Trial, largest
 

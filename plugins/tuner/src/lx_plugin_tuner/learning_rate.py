@@ -3,10 +3,10 @@
 from typing import Any
 
 from lx.arguments.limits import count
-from lx.fork import forked
 from lx.interfaces import Callback
 from lx.kernel.errors import MisconfigurationException
 from lx.rank_zero import rank_zero_info, rank_zero_warn
+from lx.running.fork import forked
 from lx_plugin_tuner.curve import MODES, LRFinder
 from lx_plugin_tuner.rates import Rates
 from lx_plugin_tuner.setting import Setting

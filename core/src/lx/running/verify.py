@@ -3,7 +3,6 @@
 import inspect
 from typing import Any
 
-from lx.compiled import inner
 from lx.data.datamodule import LightningDataModule
 from lx.data.source import Source
 from lx.dataloader_iter import ITERATOR
@@ -11,6 +10,7 @@ from lx.dispatch import overrides
 from lx.kernel.errors import ArgumentTypeError, MisconfigurationException
 from lx.module import LightningModule
 from lx.rank_zero import rank_zero_warn
+from lx.running.compiled import inner
 from lx.state import TrainerFn
 
 _GONE = {

@@ -5,7 +5,9 @@ from typing import Any
 
 import torch
 
-from lx import unfinished
+from lx.checkpoints import unfinished
+from lx.checkpoints.migration import FORMAT, migrate
+from lx.checkpoints.pickled_names import reading
 from lx.hparams.configurations import pack
 from lx.kernel.errors import (
     ArgumentTypeError,
@@ -14,8 +16,6 @@ from lx.kernel.errors import (
     CheckpointMismatchError,
     MisconfigurationException,
 )
-from lx.migration import FORMAT, migrate
-from lx.pickled_names import reading
 from lx.rank_zero import rank_zero_warn
 
 CONFIGURATIONS = "hparams_configurations"

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lx.checkpoint_search import left_by_jobs
+from lx.checkpoints.search import left_by_jobs
 from lx.kernel.errors import SIGTERMException
-from lx.signals import cleaning_up, heeding, say
+from lx.running.signals import cleaning_up, heeding, say
 from lx.state import TrainerFn
 
 

@@ -11,7 +11,7 @@ import torch
 
 from lx.batch import move_to
 from lx.kernel.errors import SIGTERMException
-from lx.signals import cleaning_up, say
+from lx.running.signals import cleaning_up, say
 from lx.state import TrainerFn, TrainerStatus
 
 

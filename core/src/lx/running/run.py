@@ -8,15 +8,13 @@ from typing import Any
 
 import torch
 
-from lx import checkpoint as protocol
 from lx.arguments.bounds import epoch_bounds
-from lx.checkpoint_search import CheckpointSearch
-from lx.compiled import Compilation
+from lx.checkpoints import protocol
+from lx.checkpoints.search import CheckpointSearch
 from lx.data.datamodule import LightningDataModule
 from lx.data.source import LoaderSetup, Source
 from lx.data.transfer import compile_transfer
 from lx.dispatch import Dispatch, order_callbacks, overrides, require_distinct_states
-from lx.ending import cut_off, release
 from lx.hparams.mixin import drop_unpicklable
 from lx.hparams.sent import send_hyperparameters
 from lx.interfaces.layer_sync import LayerSync
@@ -26,10 +24,12 @@ from lx.loops.predict import Prediction
 from lx.module import LightningModule
 from lx.optimizers import LightningOptimizer, read_configuration
 from lx.rank_zero import PossibleUserWarning, rank_zero_warn
-from lx.requeue import Requeue
-from lx.signals import INTERRUPTED, heeding_sigterm, is_interactive
+from lx.running.compiled import Compilation
+from lx.running.ending import cut_off, release
+from lx.running.requeue import Requeue
+from lx.running.signals import INTERRUPTED, heeding_sigterm, is_interactive
+from lx.running.verify import read_data, read_model, verify
 from lx.state import RunningStage, TrainerFn, TrainerStatus
-from lx.verify import read_data, read_model, verify
 
 STAGES = {
     TrainerFn.FITTING: RunningStage.TRAINING,

@@ -25,7 +25,7 @@ from lx.loops.fit import FitLoop
 from lx.loops.predict import Prediction
 from lx.module import LightningModule
 from lx.rng import isolate_rng
-from lx.snapshot import Snapshot
+from lx.running.snapshot import Snapshot
 from lx.state import RunningStage, TrainerFn
 
 
