@@ -246,8 +246,9 @@ DIFFERENCES: dict[str, Difference] = {
         compared=("fit *", "resume refused"),
     ),
     "M34 resumed": Difference(
-        "a plateau scheduler also moves at the end of an epoch that a run has gone on within",
-        lambda draw: saves_after_batch(draw) and draw.schedule is not None and draw.schedule.kind == "plateau",
+        "a plateau scheduler moves as in a run without a break: at the end of an epoch that was gone on within, and where a file was"
+        " written before it moved",
+        lambda draw: resumes(draw) and draw.schedule is not None and draw.schedule.kind == "plateau",
         compared=("fit *", "resume refused", "resume fed", "resume epoch", "resume step"),
     ),
     "X3": Difference(

@@ -61,7 +61,9 @@ def without(values: dict[str, Any], names: set[str]) -> dict[str, Any]:
 
 
 def without_last(draw: Draw, outcome: Outcome) -> Outcome:
-    """Without the last checkpoint."""
+    """Without the last checkpoint, and what goes on from it where there is no other."""
+    if draw.checkpoint is not None and draw.checkpoint.get("save_top_k") == 0 and draw.resume is not None and draw.resume.at is None:
+        outcome = without_what_goes_on(draw, outcome)
     found = {}
     for stage in ("fit", "resume"):
         if f"{stage} files" in outcome:
