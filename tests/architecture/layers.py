@@ -25,6 +25,7 @@ LAYERS = (
         "lx.running.signals",
         "lx.running.snapshot",
         "lx.state",
+        "lx.urls",
     },
     {"lx.interfaces", "lx.neutral"},
     {

@@ -33,8 +33,8 @@ class RunFolder:
         self.save_dir = os.path.expanduser(os.path.expandvars(os.fspath(save_dir or os.curdir)))
         if "://" in self.save_dir:
             raise MisconfigurationException(
-                f"save_dir={self.save_dir!r} is no folder of this machine, and this logger writes local files. Pass a local path, and copy "
-                "the folder when the run has ended."
+                f"save_dir={self.save_dir!r} is no folder of this machine, and this logger writes local files. Pass a local path to the "
+                "logger (without one it takes the Trainer's default_root_dir), and copy the folder when the run has ended; or logger=False."
             )
         if not (version is None or (isinstance(version, str) and version) or (type(version) is int and version >= 0)):
             raise MisconfigurationException(

@@ -1,11 +1,13 @@
 """Names of checkpoint files: templates, their errors, and finding files again."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from lx.kernel.errors import MisconfigurationException
 from lx_plugin_checkpoint.callback import ModelCheckpoint
-from lx_plugin_checkpoint.file_names import check_template, fill_template, find_named, local_path, parse_template
+from lx_plugin_checkpoint.file_names import check_template, fill_template, find_named, parse_template, settled
 
 METRICS = {
     "epoch": 3,
@@ -89,22 +91,17 @@ def test_pieces_keep_what_is_not_python_in_a_name():
     check_template("{loss[0]:.2f}")
 
 
-def test_files_named_by_a_template_are_found_whatever_their_values(tmp_path):
-    for name in ("last.ckpt", "last-v1.ckpt", "last-v12.ckpt", "lastly.ckpt", "epoch=3-last.ckpt", "last.pt", "best.ckpt"):
-        (tmp_path / name).touch()
-    assert {path.rpartition("/")[2] for path in find_named(str(tmp_path), "last", "-", ".ckpt")} == {
-        "last.ckpt",
-        "last-v1.ckpt",
-        "last-v12.ckpt",
-    }
-    assert find_named(str(tmp_path), "{epoch}-last", "-", ".ckpt") == {str(tmp_path / "epoch=3-last.ckpt")}
-    assert find_named(str(tmp_path / "nowhere"), "last", "-", ".ckpt") == set()
+def test_files_named_by_a_template_are_found_whatever_their_values():
+    names = ("last.ckpt", "last-v1.ckpt", "last-v12.ckpt", "lastly.ckpt", "epoch=3-last.ckpt", "last.pt", "best.ckpt")
+    assert find_named(names, "last", "-", ".ckpt") == {"last.ckpt", "last-v1.ckpt", "last-v12.ckpt"}
+    assert find_named(names, "{epoch}-last", "-", ".ckpt") == {"epoch=3-last.ckpt"}
+    assert find_named((), "last", "-", ".ckpt") == set()
 
 
-def test_folders_are_local_and_absolute(tmp_path, monkeypatch):
+def test_folders_are_absolute_or_urls(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert local_path("here", "dirpath") == str(tmp_path / "here")
-    assert local_path("~/there", "dirpath") == str(tmp_path / "there")
-    with pytest.raises(MisconfigurationException, match="dirpath='s3://bucket/x'"):
-        ModelCheckpoint("s3://bucket/x")
+    assert settled("here") == str(tmp_path / "here")
+    assert settled("~/there") == str(tmp_path / "there")
+    assert settled("file:///here/") == "/here"
+    assert ModelCheckpoint(Path("S3://bucket/x/")).format_checkpoint_name({"epoch": 1, "step": 2}) == "s3://bucket/x/epoch=1-step=2.ckpt"

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lx.kernel.errors import MisconfigurationException
 from lx.testing.fakes import FakeLogger
 from lx_plugin_checkpoint import files
 
@@ -110,11 +109,6 @@ def test_the_folder_is_that_of_the_first_loggers_run(tmp_path, monkeypatch, logg
     monkeypatch.chdir(tmp_path)
     trainer = SimpleNamespace(loggers=[logger] if logger else [], default_root_dir="root")
     assert files.run_folder(trainer) == str(tmp_path / folder)
-
-
-def test_a_remote_folder_is_refused_by_name():
-    with pytest.raises(MisconfigurationException, match="default_root_dir='s3://bucket/checkpoints'"):
-        files.run_folder(SimpleNamespace(loggers=[], default_root_dir="s3://bucket"))
 
 
 def test_scores_are_written_as_yaml(tmp_path):

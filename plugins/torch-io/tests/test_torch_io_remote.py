@@ -1,5 +1,6 @@
 """Checkpoints at URLs, in a file system of fsspec that lies in memory, and what is said where one cannot be reached."""
 
+import datetime as dt
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,8 @@ import pytest
 import torch
 
 from lx.kernel.errors import CheckpointCorruptError, CheckpointNotFoundError, MisconfigurationException
+from lx.urls import local_or_url
 from lx_plugin_torch_io.checkpoint_io import TorchCheckpointIO
-from lx_plugin_torch_io.remote import local_or_url
 
 fsspec = pytest.importorskip("fsspec", reason="needs fsspec")
 CONTENT = {"epoch": 3, "state_dict": {"weight": torch.arange(4.0)}}
@@ -55,6 +56,32 @@ def test_what_is_not_there_or_damaged(memory: Any) -> None:
     assert caught.value.__notes__[0].endswith("was a copy of 'memory://damaged.ckpt'.")
 
 
+def test_what_lies_at_a_url_can_be_asked(memory: Any) -> None:
+    io = TorchCheckpointIO()
+    assert not io.exists("memory://bucket/runs")
+    assert io.list_folder("memory://bucket/runs") == []
+    for name in ("b.ckpt", "a.ckpt", "deeper/c.ckpt"):
+        io.save_checkpoint(CONTENT, f"memory://bucket/runs/{name}")
+    assert io.exists(Path("memory://bucket/runs"))
+    assert io.list_folder("memory://bucket/runs/") == ["a.ckpt", "b.ckpt", "deeper"]
+    memory.store["/bucket/runs/a.ckpt"].modified = dt.datetime(2030, 1, 1)  # some storages leave UTC unsaid
+    assert io.modified("memory://bucket/runs/a.ckpt") == 1893456000
+    assert 0 < io.modified("memory://bucket/runs/b.ckpt") < 1893456000
+    with pytest.raises(FileNotFoundError):
+        io.modified("memory://bucket/runs/d.ckpt")
+
+
+def test_a_storage_that_keeps_no_times(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(type(memory), "modified")
+    with pytest.raises(MisconfigurationException, match=r"the storage of 'memory://a\.ckpt' does not say when files were written"):
+        TorchCheckpointIO().modified("memory://a.ckpt")
+
+
+def test_a_folder_that_a_store_of_objects_lists_itself(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "ls", lambda name, detail: [f"{name}/", f"{name}/a.ckpt", f"{name}/deeper/"])
+    assert TorchCheckpointIO().list_folder("memory://bucket/runs") == ["a.ckpt", "deeper"]
+
+
 def test_a_file_url_is_a_local_path(tmp_path: Path) -> None:
     TorchCheckpointIO().save_checkpoint(CONTENT, f"file://{tmp_path}/a.ckpt")
     assert TorchCheckpointIO().load_checkpoint(Path(f"file://{tmp_path}/a.ckpt"))["epoch"] == 3
@@ -66,6 +93,8 @@ def test_a_file_url_is_a_local_path(tmp_path: Path) -> None:
     [
         ("s3://bucket/a", "s3://bucket/a"),
         (Path("gs+zip://x"), "gs+zip://x"),
+        ("s3://bucket/runs/", "s3://bucket/runs"),
+        ("memory://", "memory://"),
         ("C:/a.ckpt", Path("C:/a.ckpt")),
         ("a:b.ckpt", Path("a:b.ckpt")),
         ("step: 1/a", Path("step: 1/a")),
@@ -76,7 +105,8 @@ def test_what_is_a_url(path: Any, expected: Any) -> None:
 
 
 def each_call(io: TorchCheckpointIO, url: str) -> list[Callable[[], Any]]:
-    return [lambda: io.save_checkpoint({}, url), lambda: io.load_checkpoint(url), lambda: io.remove_checkpoint(url)]
+    looks = [lambda: io.exists(url), lambda: io.list_folder(url), lambda: io.modified(url)]
+    return [lambda: io.save_checkpoint({}, url), lambda: io.load_checkpoint(url), lambda: io.remove_checkpoint(url), *looks]
 
 
 def test_a_protocol_that_nobody_knows() -> None:

@@ -8,6 +8,7 @@ import torch
 
 from lx.kernel.errors import ArgumentTypeError, MisconfigurationException
 from lx.rank_zero import rank_zero_warn
+from lx.urls import local_or_url
 
 SWITCHES = (
     "enable_checkpointing",
@@ -45,8 +46,8 @@ def read_folder(default_root_dir: Any) -> str:
         return os.getcwd()
     if not isinstance(default_root_dir, str | os.PathLike):
         raise ArgumentTypeError(f"default_root_dir={default_root_dir!r}: it must be a path, as a string or a Path, or None.")
-    folder = os.fspath(default_root_dir)
-    return folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
+    place = local_or_url(default_root_dir)
+    return place if isinstance(place, str) else os.path.abspath(os.path.expanduser(place))
 
 
 def refuse_registry(model_registry: Any) -> None:

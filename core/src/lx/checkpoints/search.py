@@ -9,6 +9,7 @@ from typing import Any
 from lx.kernel.errors import ArgumentTypeError, MisconfigurationException
 from lx.rank_zero import rank_zero_warn
 from lx.state import TrainerFn
+from lx.urls import join, local_or_url
 
 
 class ResumePath:
@@ -64,7 +65,7 @@ class CheckpointSearch:
     def _default(self) -> Any:
         if self._fn is TrainerFn.FITTING:
             environment = self._trainer.strategy.cluster_environment
-            if environment is not None and environment.requeues and (left := left_by_jobs(self._trainer.default_root_dir)):
+            if environment is not None and environment.requeues and (left := left_by_jobs(self._trainer)):
                 return left[max(left)]
             resumes = any(getattr(callback, "resumes_automatically", False) for callback in self._trainer.checkpoint_callbacks)
             return self._last(quiet=True) if resumes else None
@@ -102,11 +103,12 @@ class CheckpointSearch:
             if not quiet:
                 rank_zero_warn("ckpt_path='last': there is no last checkpoint yet; the run starts from scratch.")
             return None
-        return max(found, key=lambda path: Path(path).stat().st_mtime)
+        modified = self._trainer.strategy.require_checkpoint_io().modified
+        return max(found, key=modified) if len(found) > 1 else found.pop()
 
-    def _hpc(self) -> Path:
+    def _hpc(self) -> Path | str:
         """The newest of the checkpoints that a job wrote before it was queued again."""
-        left = left_by_jobs(self._trainer.default_root_dir)
+        left = left_by_jobs(self._trainer)
         if not left:
             raise ValueError(
                 f"ckpt_path='hpc': there is no file hpc_ckpt_<number>.ckpt in {str(self._trainer.default_root_dir)!r} (default_root_dir);"
@@ -115,10 +117,12 @@ class CheckpointSearch:
         return left[max(left)]
 
 
-def left_by_jobs(folder: str | os.PathLike[str]) -> dict[int, Path]:
-    """The checkpoints that jobs wrote before they were queued again, by their numbers: `hpc_ckpt_<number>.ckpt`.
+def left_by_jobs(trainer: Any) -> dict[int, Path | str]:
+    """The checkpoints that jobs wrote to `default_root_dir` before they were queued again, by their numbers: `hpc_ckpt_<number>.ckpt`.
 
     Names that only resemble that, such as hpc_ckpt_old_3.ckpt, are somebody else's.
     """
-    files = Path(folder).glob("hpc_ckpt_*")
-    return {int(match[1]): path for path in files if (match := re.fullmatch(r"hpc_ckpt_(\d+)\.ckpt", path.name))}
+    folder = trainer.default_root_dir
+    names = trainer.strategy.require_checkpoint_io().list_folder(folder)
+    numbers = {int(match[1]): name for name in names if (match := re.fullmatch(r"hpc_ckpt_(\d+)\.ckpt", name))}
+    return {number: local_or_url(join(folder, name)) for number, name in numbers.items()}

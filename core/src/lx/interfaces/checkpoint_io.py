@@ -1,12 +1,20 @@
 """How a checkpoint gets to and from storage."""
 
+import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
+from lx.kernel.errors import MisconfigurationException
+from lx.urls import local_or_url
+
 
 class CheckpointIO(ABC):
-    """The interface of checkpoint I/O. All paths are those that the user or a callback chose; a directory is allowed."""
+    """The interface of checkpoint I/O. All paths are those that the user or a callback chose; a directory is allowed.
+
+    One that reaches URLs, or keeps checkpoints elsewhere, overrides `exists`, `list_folder` and `modified` as well; as they are, they look
+    at local files, and refuse URLs with a `MisconfigurationException`. One that wraps another hands them on.
+    """
 
     @abstractmethod
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
@@ -22,6 +30,28 @@ class CheckpointIO(ABC):
     @abstractmethod
     def remove_checkpoint(self, path: str | Path) -> None:
         """Removes a checkpoint, a directory with all that is in it; nothing happens if it is not there."""
+
+    def exists(self, path: str | Path) -> bool:
+        """Whether there is a file, a folder or a link, even one that leads nowhere; called on any rank."""
+        return os.path.lexists(self._local(path))
+
+    def list_folder(self, path: str | Path) -> list[str]:
+        """The names of what is in a folder, in alphabetical order; none if there is no such folder. Called on any rank."""
+        folder = self._local(path)
+        return sorted(os.listdir(folder)) if folder.is_dir() else []
+
+    def modified(self, path: str | Path) -> float:
+        """When a checkpoint was written, in seconds since 1970; of a link, what it leads to. Raises `FileNotFoundError`."""
+        return self._local(path).stat().st_mtime
+
+    def _local(self, path: str | Path) -> Path:
+        place = local_or_url(path)
+        if isinstance(place, str):
+            raise MisconfigurationException(
+                f"{place!r} is a URL, and the checkpoint I/O {type(self).__name__} does not reach URLs; give a local folder, or choose"
+                " another checkpoint I/O, such as Trainer(plugins='torch_io')."
+            )
+        return place
 
     def teardown(self) -> None:
         """Waits for what is still being written; raises what went wrong there."""

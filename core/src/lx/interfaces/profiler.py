@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+from lx.kernel.errors import MisconfigurationException
+from lx.urls import is_url
+
 
 class Profiler(ABC):
     """The interface of a profiler.
@@ -28,7 +31,13 @@ class Profiler(ABC):
         self.log_dir: str | Path | None = None
 
     def setup(self, stage: str, local_rank: int | None = None, log_dir: str | Path | None = None) -> None:
-        """Called on every rank at the start of a run."""
+        """Called on every rank at the start of a run; raises `MisconfigurationException` for a report that would go to a URL."""
+        folder = self.dirpath or log_dir
+        if self.filename is not None and folder is not None and is_url(folder):
+            raise MisconfigurationException(
+                f"filename={self.filename!r}: the report of {type(self).__name__} is a local file, and {str(folder)!r} is a URL; give"
+                " dirpath, a local folder."
+            )
         self.stage, self.local_rank, self.log_dir = stage, local_rank, log_dir
 
     @abstractmethod

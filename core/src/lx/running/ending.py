@@ -4,7 +4,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -116,12 +115,27 @@ def _advice(run: Any) -> str:
 
 def newest_checkpoint(run: Any) -> str | None:
     """The newest file that the trainer's callbacks have written and kept, None if there is none; not one of an earlier program."""
+    io = run.trainer.strategy.checkpoint_io
     kept: list[str] = []
     for callback in run.trainer.checkpoint_callbacks:
         kept += filter(None, (getattr(callback, name, "") for name in ("best_model_path", "last_model_path")))
         kept += getattr(callback, "best_k_models", ())
         find_last = getattr(callback, "find_last", None)
-        kept += [path for path in (find_last(run.trainer) if find_last else ()) if Path(path).stat().st_mtime >= run.since]
-    there = [path for path in kept if Path(path).exists()]
-    newest = max(there, key=lambda path: Path(path).stat().st_mtime, default=None)
-    return newest or (kept[-1] if kept else None)  # one that is not on this machine has no time to compare
+        last = () if find_last is None else _answer((), partial(find_last, run.trainer))
+        kept += [path for path in last if _modified(io, path) >= run.since]
+    times = {path: _modified(io, path) for path in kept}
+    newest = max(times, key=lambda path: times[path], default=None)
+    return newest if newest is not None and times[newest] else (kept[-1] if kept else None)
+
+
+def _modified(io: Any, path: str) -> float:
+    """When a checkpoint was written, 0 if that cannot be said."""
+    return float(_answer(0.0, lambda: io.modified(path)))
+
+
+def _answer(otherwise: Any, ask: Callable[[], Any]) -> Any:
+    """What is asked for, or something else if that cannot be had: a storage may be what failed, and the report of it must not."""
+    try:
+        return ask()
+    except Exception:
+        return otherwise

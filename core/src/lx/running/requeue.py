@@ -10,6 +10,7 @@ from lx.checkpoints.search import left_by_jobs
 from lx.kernel.errors import SIGTERMException
 from lx.running.signals import cleaning_up, heeding, say
 from lx.state import TrainerFn
+from lx.urls import join, local_or_url
 
 
 class Requeue:
@@ -31,7 +32,7 @@ class Requeue:
         """Whether the signal has come."""
         self.report = ""
         """What has come of it, for the line in which the run says how it ended."""
-        self._path: Path | None = None
+        self._path: Path | str | None = None
 
     @contextmanager
     def heeded(self) -> Iterator[None]:
@@ -93,8 +94,7 @@ class Requeue:
         """Writes the checkpoint, under the next number; on every rank."""
         self.report = " Nothing was saved, so the job is not queued again."
         trainer = self._trainer
-        folder = trainer.default_root_dir
-        path = Path(folder, f"hpc_ckpt_{max(left_by_jobs(folder), default=0) + 1}.ckpt")
+        path = local_or_url(join(trainer.default_root_dir, f"hpc_ckpt_{max(left_by_jobs(trainer), default=0) + 1}.ckpt"))
         path = trainer.strategy.broadcast(path)  # another process may find the file already
         trainer.save_checkpoint(path)
         self._path = path

@@ -1,6 +1,7 @@
 """Whether a module and its data have what an entry point needs; asked before anything is built or written."""
 
 import inspect
+import os
 from typing import Any
 
 from lx.data.datamodule import LightningDataModule
@@ -12,6 +13,7 @@ from lx.module import LightningModule
 from lx.rank_zero import rank_zero_warn
 from lx.running.compiled import inner
 from lx.state import TrainerFn
+from lx.urls import is_url
 
 _GONE = {
     "training_epoch_end": "on_train_epoch_end",
@@ -102,6 +104,7 @@ def verify(fn: TrainerFn, module: LightningModule, source: Source, trainer: Any)
     _CHECKS[fn](module, source)
     if fn is TrainerFn.FITTING:
         check_micro_batches(trainer)
+        check_checkpoint_urls(trainer)
     if fn is TrainerFn.FITTING and not module.automatic_optimization:
         for name, value, neutral in (
             ("gradient_clip_val", trainer.gradient_clip_val, None),
@@ -126,6 +129,14 @@ def check_micro_batches(trainer: Any) -> None:
         raise MisconfigurationException(
             f"micro_batch_size={size!r}: {type(trainer.strategy).__name__} steps by itself, and would step for every piece; leave it out."
         )
+
+
+def check_checkpoint_urls(trainer: Any) -> None:
+    """Has the checkpoint I/O look at each URL that checkpoints go to, which raises where it cannot be reached."""
+    callbacks = trainer.checkpoint_callbacks
+    folders = [getattr(callback, "dirpath", None) or trainer.default_root_dir for callback in callbacks]
+    for url in {str(folder) for folder in folders if isinstance(folder, str | os.PathLike) and is_url(folder)}:
+        trainer.strategy.require_checkpoint_io().exists(url)
 
 
 def _fit(module: LightningModule, source: Source) -> None:

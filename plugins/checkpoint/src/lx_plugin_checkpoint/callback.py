@@ -10,8 +10,9 @@ from torch import Tensor
 from lx.interfaces import Checkpoint
 from lx.kernel.errors import MisconfigurationException
 from lx.rank_zero import rank_zero_info, rank_zero_warn
+from lx.urls import is_url, join
 from lx_plugin_checkpoint import files
-from lx_plugin_checkpoint.file_names import check_template, fill_template, find_named, local_path, nameable_metrics, new_path
+from lx_plugin_checkpoint.file_names import check_template, fill_template, find_named, nameable_metrics, new_path, settled
 from lx_plugin_checkpoint.top_k import MODES, admits, as_score, make_room, standing, worst_value
 from lx_plugin_checkpoint.triggers import Countdown, epoch_is_due, is_idle, no_value, read_triggers, saves_at_epoch_end, waits_for_value
 
@@ -24,12 +25,13 @@ class ModelCheckpoint(Checkpoint):
     Every rank takes part. The old file is removed when the new one has been written. Nothing is saved in `fast_dev_run`.
 
     Args:
-        dirpath: A local folder; by default `checkpoints` in the folder of the first logger's run, or in `default_root_dir`.
+        dirpath: A folder, or a URL that the checkpoint I/O reaches, such as `s3://bucket/runs`; by default `checkpoints` in the folder of
+            the first logger's run, or in `default_root_dir`.
         filename: A template of metrics, `"{epoch}-{val_loss:.2f}"`; by default `"{epoch}-{step}"`. A metric that is not there counts as 0.
         monitor: The logged value by which checkpoints are ranked; None: the newest is the best.
         verbose: Whether each save is reported to the logger `lx`, at level INFO.
         save_last: True: `last.ckpt` is written with each checkpoint that is saved; with `save_top_k=0`, alone, whenever one is due.
-            `"link"`: it is a relative link to the newest one. If training has saved nothing, it is written at the end.
+            `"link"`: it is a relative link to the newest one, in a local folder. If training has saved nothing, it is written at the end.
         save_top_k: How many of the best are kept: -1 is all, 0 none; more than 1 needs `monitor`.
         save_on_exception: Whether a checkpoint is written when training fails or is interrupted.
         save_weights_only: Whether optimizers, schedulers and callbacks are left out, so that training cannot be resumed from it.
@@ -46,6 +48,7 @@ class ModelCheckpoint(Checkpoint):
     Raises:
         MisconfigurationException: at once for arguments that are wrong or exclude each other; when a checkpoint is due for a `monitor`
             that was never logged, though a validation run has ended.
+        ValueError: in `setup`, for `save_last="link"` where the folder is a URL.
 
     >>> ModelCheckpoint(monitor="val_loss", filename="{epoch}-{val_loss:.2f}").format_checkpoint_name({"epoch": 2, "val_loss": 0.5})
     'epoch=2-val_loss=0.50.ckpt'
@@ -90,7 +93,7 @@ class ModelCheckpoint(Checkpoint):
         self.every_n_train_steps = triggers.every_n_train_steps
         self.every_n_epochs = triggers.every_n_epochs
         self.train_time_interval = triggers.train_time_interval
-        self.dirpath = None if dirpath is None else local_path(dirpath, "dirpath")
+        self.dirpath = None if dirpath is None else settled(dirpath)
         self.filename = filename
         self.monitor = monitor
         self.verbose = verbose
@@ -144,8 +147,11 @@ class ModelCheckpoint(Checkpoint):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Settles the folder, the same on every rank, and notes which file the run is resumed from."""
         folder = self.dirpath = trainer.strategy.broadcast(self.dirpath or files.run_folder(trainer))
-        self._resumed_from = os.path.realpath(trainer.ckpt_path) if stage == "fit" and trainer.ckpt_path else ""
-        if stage == "fit" and self.save_top_k != 0 and not self._resumed_from and os.path.isdir(folder) and os.listdir(folder):
+        if self.save_last == "link" and is_url(folder):
+            raise ValueError(f"ModelCheckpoint(save_last='link'): there are no links in the URL {folder!r}; save_last=True writes a file.")
+        self._resumed_from = settled(trainer.ckpt_path) if stage == "fit" and trainer.ckpt_path else ""
+        anew = stage == "fit" and self.save_top_k != 0 and not self._resumed_from
+        if anew and trainer.strategy.require_checkpoint_io().list_folder(folder):
             rank_zero_warn(f"ModelCheckpoint saves to {folder}, which is not empty.")
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -154,7 +160,7 @@ class ModelCheckpoint(Checkpoint):
         self._saved_any = self._validated = self._deferred = False
         self._seen_step = trainer.global_step
         own = (self.best_model_path, self.last_model_path, *self.best_k_models)
-        saved_here = not self._resumed_from or self._resumed_from in map(os.path.realpath, filter(None, own))
+        saved_here = not self._resumed_from or self._resumed_from in map(settled, filter(None, own))
         self._saved_step = self._seen_step if saved_here else 0
         if self._countdown is not None:
             self._countdown.start()
@@ -287,21 +293,22 @@ class ModelCheckpoint(Checkpoint):
         template = filename or self.filename or self.CHECKPOINT_JOIN_CHAR.join(("{epoch}", "{step}"))
         name = fill_template(template, metrics, insert_names=self.auto_insert_metric_name, equals=self.CHECKPOINT_EQUALS_CHAR)
         parts = [*([prefix] if prefix else []), name, *([f"v{ver}"] if ver is not None else [])]
-        return os.path.join(self.dirpath or "", self.CHECKPOINT_JOIN_CHAR.join(parts) + self.FILE_EXTENSION)
+        return join(self.dirpath or "", self.CHECKPOINT_JOIN_CHAR.join(parts) + self.FILE_EXTENSION)
 
     def file_exists(self, filepath: str, trainer: Any) -> bool:
         """Whether rank 0 sees a file, directory or link of that path; called on every rank."""
-        return bool(trainer.strategy.broadcast(os.path.lexists(filepath)))
+        return bool(trainer.strategy.broadcast(trainer.strategy.require_checkpoint_io().exists(filepath)))
 
     def find_last(self, trainer: Any) -> set[str]:
         """The `last` checkpoints in this callback's folder, of this run and earlier ones; `ckpt_path="last"` takes the newest of them."""
-        return find_named(
-            self.dirpath or files.run_folder(trainer), self.CHECKPOINT_NAME_LAST, self.CHECKPOINT_JOIN_CHAR, self.FILE_EXTENSION
-        )
+        folder = self.dirpath or files.run_folder(trainer)
+        names = trainer.strategy.require_checkpoint_io().list_folder(folder)
+        last = find_named(names, self.CHECKPOINT_NAME_LAST, self.CHECKPOINT_JOIN_CHAR, self.FILE_EXTENSION)
+        return {join(folder, name) for name in last}
 
     def to_yaml(self, filepath: str | os.PathLike[str] | None = None) -> None:
         """Writes `best_k_models` as YAML, a line for each path with its score; by default to `best_k_models.yaml` in the folder."""
-        files.write_scores(filepath or os.path.join(self.dirpath or "", "best_k_models.yaml"), self.best_k_models)
+        files.write_scores(filepath or join(self.dirpath or "", "best_k_models.yaml"), self.best_k_models)
 
     # -- state -----------------------------------------------------------------------------------------------------------
 

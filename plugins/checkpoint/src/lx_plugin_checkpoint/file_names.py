@@ -2,13 +2,14 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from string import Formatter
 from typing import Any
 
 import torch
 
 from lx.kernel.errors import MisconfigurationException
+from lx.urls import local_or_url
 
 Part = tuple[str, str | None, str]
 """A piece of a template: the text before a field, the field's name (None at the end), and its format."""
@@ -83,23 +84,17 @@ def nameable_metrics(trainer: Any) -> dict[str, Any]:
     return metrics
 
 
-def local_path(path: Any, argument: str) -> str:
-    """The absolute path, with `~` and links resolved; raises `MisconfigurationException` for a URL."""
-    text = str(path)
-    if "://" in text:
-        raise MisconfigurationException(
-            f"{argument}={text!r}: checkpoints are written to local folders only; give a path that is mounted on this machine."
-        )
-    return os.path.realpath(os.path.expanduser(text))
+def settled(path: str | os.PathLike[str]) -> str:
+    """The absolute path, with `~` and links resolved, or the URL."""
+    place = local_or_url(path)
+    return place if isinstance(place, str) else os.path.realpath(os.path.expanduser(place))
 
 
-def find_named(folder: str, template: str, join: str, extension: str) -> set[str]:
-    """The files and directories in `folder` that a template may have named, whatever its values and version were."""
-    if not os.path.isdir(folder):
-        return set()
+def find_named(names: Iterable[str], template: str, join: str, extension: str) -> set[str]:
+    """Those of the names of files and directories that a template may have given, whatever its values and version were."""
     pattern = "".join(re.escape(literal) + (".*" if name is not None else "") for literal, name, _ in parse_template(template))
     pattern += f"({re.escape(join)}v\\d+)?{re.escape(extension)}"
-    return {os.path.join(folder, name) for name in os.listdir(folder) if re.fullmatch(pattern, name)}
+    return {name for name in names if re.fullmatch(pattern, name)}
 
 
 def new_path(callback: Any, trainer: Any, metrics: Mapping[str, Any], template: str | None, replaces: str = "") -> str:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lx_plugin_checkpoint.file_names import local_path
+from lx.kernel.errors import MisconfigurationException
+from lx.urls import join, local_or_url
+from lx_plugin_checkpoint.file_names import settled
 
 YAML_SIGNS = (": ", " #", '"', "'", "\n")
 
@@ -15,16 +17,19 @@ YAML_SIGNS = (": ", " #", '"', "'", "\n")
 def run_folder(trainer: Any) -> str:
     """The folder for the checkpoints of a run: in the first logger's folder of the run, or else in `trainer.default_root_dir`."""
     if not trainer.loggers:
-        return local_path(os.path.join(trainer.default_root_dir, "checkpoints"), "default_root_dir")
+        return settled(join(trainer.default_root_dir, "checkpoints"))
     logger = trainer.loggers[0]
     version = f"version_{logger.version}" if isinstance(logger.version, int) else logger.version
     parts = [str(part) for part in (logger.name, version, "checkpoints") if part]
-    return local_path(os.path.join(logger.save_dir or trainer.default_root_dir, *parts), "save_dir of the logger")
+    return settled(join(logger.save_dir or trainer.default_root_dir, *parts))
 
 
 def is_inside(path: str, folder: str) -> bool:
     """Whether a path lies under a folder; where the path itself is a link, what counts is where the link lies."""
-    return Path(path).absolute().parent.resolve().is_relative_to(Path(folder).resolve())
+    place, around = local_or_url(path), local_or_url(folder)
+    if isinstance(place, str) or isinstance(around, str):
+        return str(place).startswith(f"{str(around).rstrip('/')}/")
+    return place.absolute().parent.resolve().is_relative_to(around.resolve())
 
 
 def link(path: str, target: str) -> None:
@@ -49,7 +54,7 @@ def link(path: str, target: str) -> None:
 
 def remove(trainer: Any, path: str, folder: str, keep: str) -> None:
     """Removes a checkpoint, called on every rank; not one outside of `folder`, nor `keep`, the one that the run was resumed from."""
-    if not path or not is_inside(path, folder) or os.path.realpath(path) == keep:
+    if not path or not is_inside(path, folder) or settled(path) == keep:
         return
     if trainer.is_global_zero and os.path.islink(path):
         os.unlink(path)  # a checkpoint I/O would look at what the link names, and that may be gone
@@ -57,8 +62,22 @@ def remove(trainer: Any, path: str, folder: str, keep: str) -> None:
 
 
 def write_scores(path: str | os.PathLike[str], scores: Mapping[str, Any]) -> None:
-    """Writes `path: score` lines, which are YAML; a path that YAML could misread is quoted."""
+    """Writes `path: score` lines, which are YAML; a path that YAML could misread is quoted.
+
+    Raises `MisconfigurationException` for a URL where fsspec is missing.
+    """
     lines = [
         f"{json.dumps(name) if any(sign in name for sign in YAML_SIGNS) else name}: {float(score)}\n" for name, score in scores.items()
     ]
-    Path(path).write_text("".join(lines), encoding="utf-8")
+    place = local_or_url(path)
+    if isinstance(place, Path):
+        place.write_text("".join(lines), encoding="utf-8")
+        return
+    try:
+        import fsspec  # type: ignore[import-untyped]  # noqa: PLC0415 -- for URLs alone
+    except ImportError:
+        raise MisconfigurationException(
+            f"{place!r} is a URL, which is reached through fsspec; `pip install fsspec` and the package of its protocol."
+        ) from None
+    with fsspec.open(place, "w", encoding="utf-8") as file:
+        file.writelines(lines)

@@ -4,7 +4,8 @@ import os
 from typing import Any
 
 from lx.interfaces import Checkpoint
-from lx_plugin_checkpoint.file_names import local_path
+from lx.urls import join
+from lx_plugin_checkpoint.file_names import settled
 
 
 class OnExceptionCheckpoint(Checkpoint):
@@ -15,7 +16,7 @@ class OnExceptionCheckpoint(Checkpoint):
     leaves the file of an earlier failure as it is.
 
     Args:
-        dirpath: A local folder.
+        dirpath: A folder, or a URL that the checkpoint I/O reaches, such as `s3://bucket/runs`.
         filename: The name of the file in it, without `.ckpt`.
 
     Raises:
@@ -32,7 +33,7 @@ class OnExceptionCheckpoint(Checkpoint):
     def __init__(self, dirpath: str | os.PathLike[str], filename: str = "on_exception") -> None:
         if not filename:
             raise ValueError("filename='': OnExceptionCheckpoint needs a name for its file, such as 'on_exception'.")
-        self.dirpath = local_path(dirpath, "dirpath")
+        self.dirpath = settled(dirpath)
         self.filename = filename
         self._training = False
         self._failed = False
@@ -40,11 +41,11 @@ class OnExceptionCheckpoint(Checkpoint):
     @property
     def ckpt_path(self) -> str:
         """The file."""
-        return os.path.join(self.dirpath, self.filename + self.FILE_EXTENSION)
+        return join(self.dirpath, self.filename + self.FILE_EXTENSION)
 
     def find_last(self, trainer: Any) -> set[str]:
         """The file, if it is there; `ckpt_path="last"` takes the newest of what the checkpoint callbacks find."""
-        return {self.ckpt_path} if os.path.exists(self.ckpt_path) else set()
+        return {self.ckpt_path} if trainer.strategy.require_checkpoint_io().exists(self.ckpt_path) else set()
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Begins a run, of which nothing has failed yet."""

@@ -9,9 +9,10 @@ import torch
 
 from lx.interfaces.checkpoint_io import CheckpointIO
 from lx.kernel.errors import CheckpointCorruptError, CheckpointDirectoryError, CheckpointNotFoundError
+from lx.urls import local_or_url
+from lx_plugin_torch_io import remote
 from lx_plugin_torch_io.atomic import replaced
 from lx_plugin_torch_io.inspection import ZIP_MAGIC, check_whole, explained
-from lx_plugin_torch_io.remote import downloaded, local_or_url, remove, uploading
 
 MAPPED_FROM = 1 << 30
 """From this size on, in bytes, a file is mapped into memory, where the processes of a node share it, and not read into each."""
@@ -47,7 +48,7 @@ class TorchCheckpointIO(CheckpointIO):
             raise TypeError(f"storage_options={storage_options!r}: the checkpoint I/O 'torch_io' has no options; leave it out.")
         place = local_or_url(path)
         if isinstance(place, str):
-            with uploading(place) as copy, replaced(copy) as file:
+            with remote.uploading(place) as copy, replaced(copy) as file:
                 torch.save(checkpoint, file)
             return
         with replaced(place) as file:
@@ -61,7 +62,7 @@ class TorchCheckpointIO(CheckpointIO):
         """
         file = local_or_url(path)
         if isinstance(file, str):
-            with downloaded(file) as copy:
+            with remote.downloaded(file) as copy:
                 return self.load_checkpoint(copy, map_location, weights_only)
         if not file.exists():
             raise CheckpointNotFoundError(f"there is no checkpoint {str(path)!r}. {_surroundings(file)}")
@@ -85,11 +86,26 @@ class TorchCheckpointIO(CheckpointIO):
         """Removes a file, a link (not what it points to), or a directory with all that is in it; nothing happens if it is not there."""
         target = local_or_url(path)
         if isinstance(target, str):
-            remove(target)
+            remote.remove(target)
         elif target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
         else:
             target.unlink(missing_ok=True)
+
+    def exists(self, path: str | Path) -> bool:
+        """Whether there is a file, a folder or a link, also at a URL."""
+        place = local_or_url(path)
+        return remote.exists(place) if isinstance(place, str) else super().exists(place)
+
+    def list_folder(self, path: str | Path) -> list[str]:
+        """The names of what is in a folder, also at a URL, in alphabetical order; none if there is no such folder."""
+        place = local_or_url(path)
+        return remote.names_in(place) if isinstance(place, str) else super().list_folder(place)
+
+    def modified(self, path: str | Path) -> float:
+        """When a checkpoint was written, also at a URL, in seconds since 1970; raises `FileNotFoundError`."""
+        place = local_or_url(path)
+        return remote.modified(place) if isinstance(place, str) else super().modified(place)
 
 
 def _surroundings(path: Path) -> str:

@@ -1,26 +1,14 @@
 """Checkpoints at URLs, through fsspec: whole files are carried there and back."""
 
 import contextlib
-import re
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from lx.kernel.errors import CheckpointNotFoundError, MisconfigurationException
-
-URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.IGNORECASE)
-"""A scheme of one letter is a drive. Of a URL that went through `Path`, one slash is left."""
-
-
-def local_or_url(path: str | Path) -> Path | str:
-    """A local path, which `file:` names too, or a URL with both of its slashes."""
-    found = URL.fullmatch(str(path))
-    if found is None:
-        return Path(path)
-    scheme, rest = found.groups()
-    return Path(f"/{rest}") if scheme.lower() == "file" else f"{scheme.lower()}://{rest}"
 
 
 @contextlib.contextmanager
@@ -58,6 +46,39 @@ def remove(url: str) -> None:
     with _storage(url) as (files, name):
         if files.exists(name):
             files.rm(name, recursive=True)
+
+
+def exists(url: str) -> bool:
+    """Whether there is something at a URL."""
+    with _storage(url) as (files, name):
+        files.invalidate_cache(name)  # another process may have written there
+        return bool(files.exists(name))
+
+
+def names_in(url: str) -> list[str]:
+    """The names of what is in a folder, none if there is no such folder."""
+    with _storage(url) as (files, name):
+        files.invalidate_cache(name)
+        try:
+            found = [str(path).strip("/") for path in files.ls(name, detail=False)]
+        except FileNotFoundError:
+            return []
+    return sorted(path.rpartition("/")[2] for path in found if path != name.strip("/"))  # a store of objects may list the folder itself
+
+
+def modified(url: str) -> float:
+    """When a file was written, in seconds since 1970.
+
+    Raises `FileNotFoundError`, and `MisconfigurationException` for a storage that does not keep that.
+    """
+    with _storage(url) as (files, name):
+        try:
+            when = files.modified(name)
+        except NotImplementedError:
+            raise MisconfigurationException(
+                f"the storage of {url!r} does not say when files were written, so the newest cannot be found; give the path of the one."
+            ) from None
+    return float((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())
 
 
 @contextlib.contextmanager

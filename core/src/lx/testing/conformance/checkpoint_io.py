@@ -134,6 +134,22 @@ class CheckpointIOConformance(Conformance):
         built.remove_checkpoint(tmp_path / "sharded")
         assert not list(tmp_path.iterdir())
 
+    def test_what_lies_there_can_be_asked(self, built: CheckpointIO, tmp_path: Path) -> None:
+        folder = tmp_path / "runs"
+        assert not built.exists(folder)
+        assert built.list_folder(folder) == []
+        for name in ("b.ckpt", "a.ckpt"):
+            self.save(built, self.content(), folder / name)
+        assert built.exists(folder / "a.ckpt")
+        assert built.exists(str(folder))
+        assert built.list_folder(str(folder)) == ["a.ckpt", "b.ckpt"]
+        assert built.modified(str(folder / "a.ckpt")) >= built.modified(folder / "b.ckpt") > 0
+        built.remove_checkpoint(folder / "a.ckpt")
+        assert not built.exists(folder / "a.ckpt")
+        assert built.list_folder(folder) == ["b.ckpt"]
+        with pytest.raises(FileNotFoundError):
+            built.modified(folder / "a.ckpt")
+
     def test_teardown_may_come_at_any_time(self, built: CheckpointIO, tmp_path: Path) -> None:
         built.teardown()
         built.teardown()
