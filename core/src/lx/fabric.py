@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from lx.arguments.passing import or_from_environment
 from lx.batch import as_tensors, map_tensors, move_to
 from lx.data.samplers import distribute
 from lx.delegate import delegated
@@ -42,6 +43,7 @@ class Fabric:
     >>> _ = optimizer.step()
     """
 
+    @or_from_environment("LX_FABRIC_", "LT_")
     def __init__(
         self,
         *,
@@ -102,8 +104,6 @@ class Fabric:
                 environment=environment, num_processes=processes, num_nodes=resolution.request.num_nodes
             )
         self._launched = False
-
-    # -- where this process stands ---------------------------------------------------------------------------------------
 
     accelerator = delegated("strategy.accelerator", "The accelerator.")
     precision = delegated("strategy.precision", "The precision.")

@@ -68,6 +68,9 @@ def _instead(argument: str, accepted: list[str]) -> str:
 NO_TEXT = ("manager",)
 """Arguments that are objects, which no variable can hold."""
 
+SHARED_PREFIXES = ("LT_",)
+"""Prefixes that other programs may use for variables of their own, of which nothing is said."""
+
 _told_of: set[str] = set()
 
 
@@ -137,7 +140,7 @@ def as_literal(text: str) -> Any:
 def warn_of_unknown(prefixes: Collection[str], accepted: Collection[str], environ: Mapping[str, str]) -> None:
     """Warns of each variable with one of the prefixes that names no argument, once in a process."""
     for variable in environ:
-        prefix = next((prefix for prefix in prefixes if variable.startswith(prefix)), None)
+        prefix = next((prefix for prefix in prefixes if variable.startswith(prefix) and prefix not in SHARED_PREFIXES), None)
         if prefix is None or variable in _told_of:
             continue
         name = variable.removeprefix(prefix).lower()
