@@ -24,8 +24,8 @@ PRIVATE = {
     "lx.data.combined hasattr(loader, '_iterator')": "torch has no other way to end persistent workers",
     "lx.logging.meters getattr(metric, '_forward_cache', metric)": "what a metric object returned for the last step; it has no public name",
     "lx.running.compiled getattr(model, '_orig_mod', model)": "how torch.compile marks what it wraps; it has no public name",
-    "lx.running.compiled getattr(part, '_compiled_call_impl', None)": "how torch marks a module that was compiled in place; it has no public name",
-    "lx.running.compiled hasattr(step, '_torchdynamo_orig_callable')": "how torch marks a function that was compiled; it has no public name",
+    "lx.running.compiled getattr(part, '_compiled_call_impl', None)": "how torch marks a module compiled in place; it has no public name",
+    "lx.running.compiled hasattr(step, '_torchdynamo_orig_callable')": "how torch marks a compiled function; it has no public name",
 }
 """Private names of other packages, as `module expression`."""
 
