@@ -30,7 +30,7 @@ INSTALLED = {
     "accelerator": "cpu, cuda, mps",
     "strategy": "ddp, ddp_find_unused_parameters_false, ddp_find_unused_parameters_true, single_device",
     "precision": "16-mixed, 16-true, 32-true, 64-true, bf16-mixed, bf16-true",
-    "logger": "csv, tensorboard",
+    "logger": "comet, csv, mlflow, tensorboard",
     "profiler": "passthrough, simple",
     "callbacks": "batch_size_finder, early_stopping, ",
 }
@@ -188,7 +188,7 @@ def test_what_is_no_component_string_is_told_with_the_argument_and_the_forms(wri
 def test_a_path_in_the_place_of_a_logger_is_told_with_the_loggers_that_there_are() -> None:
     message = refused(ComponentStringError, logger="/tmp/logs")
     assert message.startswith("logger: '/tmp/logs' is not a component string.")
-    assert message.endswith("Installed: csv, tensorboard.")
+    assert message.endswith(f"Installed: {INSTALLED['logger']}.")
 
 
 def test_a_value_that_a_component_refuses_is_told_with_the_component() -> None:

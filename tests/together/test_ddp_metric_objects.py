@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 PROGRAM = """
+import json
 import sys
+from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
