@@ -71,7 +71,7 @@ def looked_at(batches: Iterator[Any], sums: "array[int]") -> Iterator[Any]:
     for batch in batches:
         kind = type(batch)
         first = batch[0] if (kind is tuple or kind is list) and batch else batch
-        total += first.shape[0] if type(first) is Tensor and first.ndim else first_size(batch)
+        total += first.size(0) if type(first) is Tensor and first.ndim else first_size(batch)
         sums.append(total)
         yield batch
 
