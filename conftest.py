@@ -14,6 +14,7 @@ import pytest
 import lx
 from checkout import ROOT, needs, plugins
 from lx.kernel import default_manager
+from lx.rank_zero import environment_rank, rank_zero_only
 
 pytest_plugins = ["lx.testing.fixtures", "lx.testing.skips"]
 
@@ -46,6 +47,13 @@ def visible_plugins(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     forget_manager()
     yield
     forget_manager()
+
+
+@pytest.fixture(autouse=True)
+def own_rank() -> Iterator[None]:
+    """Gives this process its own rank back after a test that played another one."""
+    yield
+    rank_zero_only.rank = environment_rank()
 
 
 def forget_manager() -> None:

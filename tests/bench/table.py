@@ -3,8 +3,8 @@
     python tests/bench/table.py                 # about four minutes, ten with Lightning
     python tests/bench/table.py --only step     # some of it: step, callbacks, digits, syncs, processes
 
-Seconds are CPU seconds, and what is compared takes turns, so that figures of a busy machine are worth something, too; its least busy
-moments decide. Limits are checked on the minimum over the rounds.
+Seconds are CPU seconds, and what is compared takes turns, so that figures of a busy machine are worth something, too. Each pair of turns
+is compared by itself, and the median of the pairs is what the limits are checked on; of whole processes, it is the least of each.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from operator import truediv
+from operator import sub, truediv
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import lx
 from epochs import MODES, STEPS, Ready, callbacks, convolutional, digits, framework_epoch, perceptron, plain_epoch, still_epoch
 from processes import BARE, NAMES, PLAIN, PLUGINS, TRAINER, least
-from rounds import in_turns
+from rounds import paired
 
 PEER = "lightning.pytorch"
 STEP_LIMITS = {
@@ -73,14 +73,13 @@ class Bench:
 
     def ratio(self, epoch: Callable[[Any], float], plain: Callable[[], float], times: int = 1) -> tuple[float, float | None]:
         """Of an epoch to the plain one, of lx and of the peer, with so many times the rounds."""
-        return self._of_both(lambda api, rounds: truediv(*in_turns(partial(epoch, api), plain, times * rounds)))
+        return self._of_both(lambda api, rounds: paired(partial(epoch, api), plain, times * rounds, truediv))
 
     def added(self, epoch: Callable[[Any], float], base: Callable[[Any], float]) -> tuple[float, float | None]:
         """Microseconds a step that an epoch takes beyond another of the same library; these are short, so there are more rounds."""
 
         def measure(api: Any, rounds: int) -> float:
-            more, less = in_turns(partial(epoch, api), partial(base, api), 4 * rounds)
-            return max(more - less, 0.0) / STEPS * 1e6
+            return max(paired(partial(epoch, api), partial(base, api), 4 * rounds, sub), 0.0) / STEPS * 1e6
 
         return self._of_both(measure)
 
@@ -124,7 +123,7 @@ class Bench:
         programs = {"interpreter": "pass", "torch": "import torch", "plain": PLAIN, "bare": BARE.format(framework="lx"), "plugins": PLUGINS}
         for name in ["lx", *([PEER] if self.peer is not None else [])]:
             programs |= {f"{name} names": NAMES.format(framework=name), f"{name} trainer": TRAINER.format(framework=name)}
-        found = least(programs, 5)
+        found = least(programs, 8)
         peer = self.peer is not None
 
         def ratio(one: str, other: str) -> tuple[float, float | None]:
@@ -224,8 +223,8 @@ def main() -> int:
     """Measures, prints, and says by the exit code whether all limits are kept."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", choices=PARTS, action="append", help="measure this part alone (may be given again)")
-    parser.add_argument("--rounds", type=int, default=25, help="turns of each in a block (default: %(default)s)")
-    parser.add_argument("--peer-rounds", type=int, default=8, help="turns of Lightning's (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=60, help="pairs of turns (default: %(default)s)")
+    parser.add_argument("--peer-rounds", type=int, default=8, help="pairs of turns with Lightning (default: %(default)s)")
     parser.add_argument("--no-peer", action="store_true", help="measure lx alone")
     options = parser.parse_args()
     peer = version = None

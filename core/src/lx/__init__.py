@@ -65,7 +65,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
+        with importlib.import_module("lx.kernel.garbage").collection_paused():
+            value = getattr(importlib.import_module(_HOMES[name]), name)
     elif name in _MODULES:
         return importlib.import_module(f"lx.{name}")
     elif name == "registry":

@@ -232,6 +232,9 @@ def compile_fan(
 ) -> Callable[..., Any]:
     """One function for all listeners of an event. The site is put back afterwards, since events happen inside of steps."""
 
+    if hook is None and len(before) == 1 and not after:
+        return _fan_of_one(site, before[0], trainer, module, log)
+
     def fan_callbacks(*args: Any) -> None:
         outer, log.site = log.site, site
         try:
@@ -240,17 +243,8 @@ def compile_fan(
         finally:
             log.site = outer
 
-    def fan_outputs(outputs: Any, batch: Any, batch_idx: int) -> None:
-        outer, log.site = log.site, site
-        try:
-            for listener in before:
-                listener(trainer, module, outputs, batch, batch_idx)
-        finally:
-            log.site = outer
-
     if hook is None and not after:
-        # The one that callbacks listen to most has its arguments named, which saves packing them for each step.
-        return fan_outputs if site == "on_train_batch_end" else fan_callbacks
+        return fan_callbacks
 
     def fan(*args: Any) -> Any:
         outer, log.site = log.site, site
@@ -267,6 +261,33 @@ def compile_fan(
             log.site = outer
 
     return fan
+
+
+def _fan_of_one(site: str, listener: Callable[..., Any], trainer: Any, module: Any, log: Any) -> Callable[..., Any]:
+    """For one callback and nobody else: no loop, and the arguments of the events of a batch are named, which saves packing them."""
+
+    def fan(*args: Any) -> None:
+        outer, log.site = log.site, site
+        try:
+            listener(trainer, module, *args)
+        finally:
+            log.site = outer
+
+    def fan_start(batch: Any, batch_idx: int) -> None:
+        outer, log.site = log.site, site
+        try:
+            listener(trainer, module, batch, batch_idx)
+        finally:
+            log.site = outer
+
+    def fan_end(outputs: Any, batch: Any, batch_idx: int) -> None:
+        outer, log.site = log.site, site
+        try:
+            listener(trainer, module, outputs, batch, batch_idx)
+        finally:
+            log.site = outer
+
+    return {"on_train_batch_start": fan_start, "on_train_batch_end": fan_end}.get(site, fan)
 
 
 def compile_chain(site: str, listeners: tuple[Callable[..., Any], ...], trainer: Any, module: Any, log: Any) -> Callable[[Any, int], Any]:

@@ -13,6 +13,7 @@ import pluggy
 from lx.kernel import hookspecs
 from lx.kernel.component import normalise
 from lx.kernel.errors import BlockedError, BrokenPluginError, ComponentError, DependencyError, IncompatiblePluginError, NotInstalledError
+from lx.kernel.garbage import collection_paused
 from lx.kernel.known import CLASSES, COMPONENTS, ROLES
 from lx.kernel.registry import Diagnosis, Entry, Registry
 from lx.kernel.requirements import describe, installed_version, unmet_requirements
@@ -133,6 +134,10 @@ class PluginManager(Diagnosis):
         if self._loaded:
             return
         self._loaded = True
+        with collection_paused():
+            self._load()
+
+    def _load(self) -> None:
         points = _installed() if self._entry_points is None else self._entry_points
         found = sorted(map(_described, points), key=lambda pair: (normalise(pair[0].slug), pair[0].distribution))
         self.plugins.extend(plugin for plugin, _ in found)

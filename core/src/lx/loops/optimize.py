@@ -315,10 +315,10 @@ class AutomaticOptimization:
     def outputs(self) -> dict[str, Any]:
         """What `on_train_batch_end` is handed: the loss, divided by the window's size, and the rest, all detached."""
         loss = self.loss
+        if type(self.output) is Tensor:
+            return {"loss": loss.data}  # type: ignore[union-attr]  # backward is over, so it is as good as detach(), at half the price
         if loss is None:
             return {}
-        if type(self.output) is Tensor:
-            return {"loss": loss.data}  # backward is over, so it is as good as detach(), at half the price
         if not isinstance(self.output, Mapping):
             return {"loss": loss.detach()}
         rest = {name: map_tensors(Tensor.detach, value) for name, value in self.output.items() if name != "loss"}
