@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from statistics import median
 from typing import NamedTuple
 
 PLAIN = """
@@ -66,10 +67,22 @@ def cost_of(program: str) -> Cost:
     return Cost(seconds, megabytes)
 
 
-def least(programs: dict[str, str], runs: int) -> dict[str, Cost]:
-    """The least that each program took over alternating runs; seconds and megabytes may come from different ones."""
-    found: dict[str, list[Cost]] = {name: [] for name in programs}
-    for _ in range(runs):
-        for name, program in programs.items():
-            found[name].append(cost_of(program))
-    return {name: Cost(min(cost.seconds for cost in costs), min(cost.megabytes for cost in costs)) for name, costs in found.items()}
+def costs(programs: dict[str, str], runs: int) -> dict[str, list[Cost]]:
+    """What each program took in each of so many rounds, in which each ran once."""
+    rounds = [{name: cost_of(program) for name, program in programs.items()} for _ in range(runs)]
+    return {name: [each[name] for each in rounds] for name in programs}
+
+
+def over(one: list[Cost], other: list[Cost]) -> float:
+    """The ratio of the seconds of two programs: the median over the rounds."""
+    return median(mine.seconds / theirs.seconds for mine, theirs in zip(one, other, strict=True))
+
+
+def least_seconds(runs: list[Cost]) -> float:
+    """The least that one program took."""
+    return min(run.seconds for run in runs)
+
+
+def least_megabytes(runs: list[Cost]) -> float:
+    """The least peak of one program."""
+    return min(run.megabytes for run in runs)

@@ -4,7 +4,7 @@
     python tests/bench/table.py --only step     # some of it: step, callbacks, digits, syncs, processes
 
 Seconds are CPU seconds, and what is compared takes turns, so that figures of a busy machine are worth something, too. Each pair of turns
-is compared by itself, and the median of the pairs is what the limits are checked on; of whole processes, it is the least of each.
+is compared by itself, and the median of the pairs is what the limits are checked on.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import lx
 from epochs import MODES, STEPS, Ready, callbacks, convolutional, digits, framework_epoch, perceptron, plain_epoch, still_epoch
-from processes import BARE, NAMES, PLAIN, PLUGINS, TRAINER, least
+from processes import BARE, NAMES, PLAIN, PLUGINS, TRAINER, costs, least_megabytes, least_seconds, over
 from rounds import paired
 
 PEER = "lightning.pytorch"
@@ -120,23 +120,24 @@ class Bench:
 
     def processes(self) -> Iterator[Row]:
         """Import, first step and memory of whole processes."""
-        programs = {"interpreter": "pass", "torch": "import torch", "plain": PLAIN, "bare": BARE.format(framework="lx"), "plugins": PLUGINS}
-        for name in ["lx", *([PEER] if self.peer is not None else [])]:
-            programs |= {f"{name} names": NAMES.format(framework=name), f"{name} trainer": TRAINER.format(framework=name)}
-        found = least(programs, 8)
+        names = ["lx", *([PEER] if self.peer is not None else [])]
+        programs = {"bare": BARE.format(framework="lx"), "plugins": PLUGINS, "torch": "import torch"}
+        programs |= {f"{name} names": NAMES.format(framework=name) for name in names} | {"plain": PLAIN}
+        programs |= {f"{name} trainer": TRAINER.format(framework=name) for name in names}
+        found = costs(programs, 9)
         peer = self.peer is not None
 
         def ratio(one: str, other: str) -> tuple[float, float | None]:
-            base = found[other].seconds
-            return found[f"lx {one}"].seconds / base, found[f"{PEER} {one}"].seconds / base if peer else None
+            base = found[other]
+            return over(found[f"lx {one}"], base), over(found[f"{PEER} {one}"], base) if peer else None
 
-        yield Row("`import lx`, which brings no torch", "ms", found["bare"].seconds * 1e3, None, 60)
+        yield Row("`import lx`, which brings no torch", "ms", least_seconds(found["bare"]) * 1e3, None, 60)
         yield Row("`from lx import Trainer`, over `import torch`", "ratio", *ratio("names", "torch"), 1.10)
         yield Row("a process that trains one step, over one with a plain loop", "ratio", *ratio("trainer", "plain"), 1.06)
-        base = found["plain"].megabytes
-        theirs = found[f"{PEER} trainer"].megabytes - base if peer else None
-        yield Row("its peak memory, above that one's", "MB", found["lx trainer"].megabytes - base, theirs, 12)
-        yield Row("`lx plugins`, which brings no torch", "ms", found["plugins"].seconds * 1e3, None, 400)
+        base = least_megabytes(found["plain"])
+        theirs = least_megabytes(found[f"{PEER} trainer"]) - base if peer else None
+        yield Row("its peak memory, above that one's", "MB", least_megabytes(found["lx trainer"]) - base, theirs, 12)
+        yield Row("`lx plugins`, which brings no torch", "ms", least_seconds(found["plugins"]) * 1e3, None, 400)
 
 
 def _epoch(loader: Any, network: Any, loss: Any, log: str, options: dict[str, Any], api: Any) -> float:

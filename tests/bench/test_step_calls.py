@@ -87,12 +87,16 @@ def test_callbacks_that_override_no_event_of_a_batch_add_nothing() -> None:
     assert calls_per_step(callbacks=idle) == BARE
 
 
-@pytest.mark.parametrize(("event", "calls"), [("on_train_batch_start", {}), ("on_train_batch_end", {"outputs": 1})])
-@pytest.mark.parametrize(("count", "fan"), [(1, "fan"), (3, "fan_callbacks")])
-def test_callbacks_that_override_an_event_share_one_call(event: str, calls: dict[str, int], count: int, fan: str) -> None:
+@pytest.mark.parametrize(
+    ("event", "count", "calls"),
+    [
+        ("on_train_batch_start", 1, {"fan_callbacks": 1}),
+        ("on_train_batch_start", 3, {"fan_callbacks": 1}),
+        ("on_train_batch_end", 1, {"outputs": 1}),
+        ("on_train_batch_end", 3, {"fan": 1, "outputs": 1}),
+    ],
+)
+def test_callbacks_that_override_an_event_share_one_call(event: str, count: int, calls: dict[str, int]) -> None:
     listener: Callable[..., None] = lambda self, *event: None  # noqa: E731 -- defined here, so that it is no function of lx
     listening = [type(f"One{number}", (lx.Callback,), {event: listener})() for number in range(count)]
-    found = calls_per_step(callbacks=listening)
-    assert {name.replace("fan_start", "fan").replace("fan_end", "fan"): number for name, number in found.items()} == pytest.approx(
-        {**BARE, **calls, fan: 1}, rel=0.1
-    )
+    assert calls_per_step(callbacks=listening) == pytest.approx({**BARE, **calls}, rel=0.1)

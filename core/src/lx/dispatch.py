@@ -14,6 +14,8 @@ from lx.kernel.registry import KindRegistry
 PHASES = ("first", "normal", "monitor", "last")
 CHAINS = ("on_before_batch_transfer", "on_after_batch_transfer")
 """The events whose callbacks may each return a batch for the next; the module's hooks of these names stand for themselves."""
+END_OF_STEP = "on_train_batch_end"
+"""The event that is listened to in most steps; the loop that emits it names its site, so that one listener needs no function around it."""
 AFTER_MODULE = ("monitor", "last")
 """The phases whose `on_train_epoch_end` comes after the module's."""
 
@@ -106,7 +108,8 @@ class Dispatch:
     """The events of one run. `dispatch.on_train_batch_end` is None if nobody listens, else one function that calls all who do.
 
     An event function takes what the event carries, without trainer and module, and returns what the module's own hook returned.
-    While it runs, `log.site` names the event, which is how `self.log` knows where it was called.
+    While it runs, `log.site` names the event, which is how `self.log` knows where it was called; of `END_OF_STEP` the loop
+    says so itself.
     """
 
     def __init__(
@@ -209,7 +212,7 @@ class Dispatch:
         if event in CHAINS:
             fan = compile_chain(event, before, self._trainer, self._module, self._log) if before or self._trace else None
         else:
-            fan = compile_fan(event, before, hook, after, self._trainer, self._module, self._log) if before or hook or after else None
+            fan = self._compiled(event, before, hook, after) if before or hook or after else None
         if self._trace is None:
             return fan
         module = [type(self._module).__name__] if hook else []
@@ -219,6 +222,17 @@ class Dispatch:
             [*(type(callback).__name__ for callback in early), *module, *(type(callback).__name__ for callback in late)],
             fan,
         )
+
+    def _compiled(
+        self,
+        event: str,
+        before: tuple[Callable[..., Any], ...],
+        hook: Callable[..., Any] | None,
+        after: tuple[Callable[..., Any], ...],
+    ) -> Callable[..., Any]:
+        if event == END_OF_STEP:
+            return compile_end_of_step(before, hook, self._trainer, self._module)
+        return compile_fan(event, before, hook, after, self._trainer, self._module, self._log)
 
 
 def compile_fan(
@@ -231,9 +245,6 @@ def compile_fan(
     log: Any,
 ) -> Callable[..., Any]:
     """One function for all listeners of an event. The site is put back afterwards, since events happen inside of steps."""
-
-    if hook is None and len(before) == 1 and not after:
-        return _fan_of_one(site, before[0], trainer, module, log)
 
     def fan_callbacks(*args: Any) -> None:
         outer, log.site = log.site, site
@@ -263,31 +274,19 @@ def compile_fan(
     return fan
 
 
-def _fan_of_one(site: str, listener: Callable[..., Any], trainer: Any, module: Any, log: Any) -> Callable[..., Any]:
-    """For one callback and nobody else: no loop, and the arguments of the events of a batch are named, which saves packing them."""
+def compile_end_of_step(
+    before: tuple[Callable[..., Any], ...], hook: Callable[..., Any] | None, trainer: Any, module: Any
+) -> Callable[..., Any]:
+    """One function for all listeners of `END_OF_STEP`, or the listener itself where it is the only one."""
+    listeners: list[Callable[..., Any]] = [functools.partial(listener, trainer, module) for listener in before]
+    if hook is not None:
+        listeners.append(hook)
 
-    def fan(*args: Any) -> None:
-        outer, log.site = log.site, site
-        try:
-            listener(trainer, module, *args)
-        finally:
-            log.site = outer
+    def fan(outputs: Any, batch: Any, batch_idx: int) -> None:
+        for listener in listeners:
+            listener(outputs, batch, batch_idx)
 
-    def fan_start(batch: Any, batch_idx: int) -> None:
-        outer, log.site = log.site, site
-        try:
-            listener(trainer, module, batch, batch_idx)
-        finally:
-            log.site = outer
-
-    def fan_end(outputs: Any, batch: Any, batch_idx: int) -> None:
-        outer, log.site = log.site, site
-        try:
-            listener(trainer, module, outputs, batch, batch_idx)
-        finally:
-            log.site = outer
-
-    return {"on_train_batch_start": fan_start, "on_train_batch_end": fan_end}.get(site, fan)
+    return listeners[0] if len(listeners) == 1 else fan
 
 
 def compile_chain(site: str, listeners: tuple[Callable[..., Any], ...], trainer: Any, module: Any, log: Any) -> Callable[[Any, int], Any]:
