@@ -282,9 +282,9 @@ def compile_end_of_step(
     if hook is not None:
         listeners.append(hook)
 
-    def fan(outputs: Any, batch: Any, batch_idx: int) -> None:
+    def fan(*args: Any) -> None:
         for listener in listeners:
-            listener(outputs, batch, batch_idx)
+            listener(*args)
 
     return listeners[0] if len(listeners) == 1 else fan
 
