@@ -13,7 +13,7 @@ class CheckpointIO(ABC):
     """The interface of checkpoint I/O. All paths are those that the user or a callback chose; a directory is allowed.
 
     One that reaches URLs, or keeps checkpoints elsewhere, overrides `exists`, `list_folder` and `modified` as well; as they are, they look
-    at local files, and refuse URLs with a `MisconfigurationException`. One that wraps another hands them on.
+    at local files, and refuse URLs with a `MisconfigurationException`. One that wraps another hands all on, `recognises` and `outline` too.
     """
 
     @abstractmethod
@@ -30,6 +30,20 @@ class CheckpointIO(ABC):
     @abstractmethod
     def remove_checkpoint(self, path: str | Path) -> None:
         """Removes a checkpoint, a directory with all that is in it; nothing happens if it is not there."""
+
+    def recognises(self, path: str | Path) -> bool:
+        """Whether what lies at a local path begins as what this one writes; for programs that are given any file, on one process.
+
+        Nothing is unpickled, and nothing behind the beginning is checked. False, too, where nothing is.
+        """
+        return False
+
+    def outline(self, path: str | Path) -> dict[str, Any]:
+        """What `load_checkpoint` gives, to be looked at: tensors may be on the meta device, their bytes neither read nor checked.
+
+        Nothing in it can have run code. An I/O whose files say first what is in them overrides it. Raises what `load_checkpoint` raises.
+        """
+        return self.load_checkpoint(path, map_location="cpu", weights_only=True)
 
     def exists(self, path: str | Path) -> bool:
         """Whether there is a file, a folder or a link, even one that leads nowhere; called on any rank."""

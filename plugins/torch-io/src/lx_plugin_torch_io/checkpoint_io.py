@@ -12,7 +12,7 @@ from lx.kernel.errors import CheckpointCorruptError, CheckpointDirectoryError, C
 from lx.urls import local_or_url
 from lx_plugin_torch_io import remote
 from lx_plugin_torch_io.atomic import replaced
-from lx_plugin_torch_io.inspection import ZIP_MAGIC, check_whole, explained
+from lx_plugin_torch_io.inspection import ZIP_MAGIC, begins_well, check_whole, explained
 
 MAPPED_FROM = 1 << 30
 """From this size on, in bytes, a file is mapped into memory, where the processes of a node share it, and not read into each."""
@@ -78,9 +78,23 @@ class TorchCheckpointIO(CheckpointIO):
         except Exception as error:  # a damaged pickle can raise anything
             check_whole(file)
             raise explained(error, file) from error
-        if not isinstance(checkpoint, dict):
-            raise CheckpointCorruptError(f"{str(path)!r} is no checkpoint: it holds a {type(checkpoint).__name__}, not a dictionary.")
-        return checkpoint
+        return _as_checkpoint(checkpoint, path)
+
+    def recognises(self, path: str | Path) -> bool:
+        """Whether a local file begins as a file of `torch.save` does, of any release of torch."""
+        return os.path.isfile(path) and begins_well(Path(path))
+
+    def outline(self, path: str | Path) -> dict[str, Any]:
+        """What is in a file, with tensors whose bytes are mapped, and read when they are looked at; checksums are not compared."""
+        file = local_or_url(path)
+        if isinstance(file, str) or not _is_archive(file):
+            return self.load_checkpoint(path, map_location="cpu", weights_only=True)
+        try:
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=os.name != "nt")
+        except Exception as error:
+            check_whole(file)
+            raise explained(error, file) from error
+        return _as_checkpoint(checkpoint, path)
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Removes a file, a link (not what it points to), or a directory with all that is in it; nothing happens if it is not there."""
@@ -118,9 +132,20 @@ def _surroundings(path: Path) -> str:
     return f"The folder {str(folder)!r} holds {shown or 'nothing'}."
 
 
+def _as_checkpoint(content: Any, path: str | Path) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise CheckpointCorruptError(f"{str(path)!r} is no checkpoint: it holds a {type(content).__name__}, not a dictionary.")
+    return content
+
+
 def _is_worth_mapping(path: Path) -> bool:
     """Whether a file is big enough, in the format that can be mapped, on a system where a mapped file can still be removed."""
-    if os.name == "nt" or path.stat().st_size < MAPPED_FROM:
+    return os.name != "nt" and path.stat().st_size >= MAPPED_FROM and _is_archive(path)
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether there is a file in the format of torch 1.6 and later, which can be mapped."""
+    if not path.is_file():
         return False
     with path.open("rb") as file:
         return file.read(len(ZIP_MAGIC)) == ZIP_MAGIC

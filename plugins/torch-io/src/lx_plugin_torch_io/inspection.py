@@ -21,6 +21,13 @@ CHUNK = 1 << 20
 MARKED_AS_FOLDER = 0x10
 
 
+def begins_well(path: Path) -> bool:
+    """Whether a file begins as one of `torch.save`; it may still be a zip archive of something else."""
+    with path.open("rb") as file:
+        head = file.read(len(LEGACY_MAGIC))
+    return head.startswith(ZIP_MAGIC) or head == LEGACY_MAGIC
+
+
 def check_whole(path: Path) -> None:
     """Raises `CheckpointCorruptError`, with the file and the reason, if a file is truncated, damaged, or no checkpoint of torch."""
     with path.open("rb") as file:
