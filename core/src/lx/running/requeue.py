@@ -66,6 +66,7 @@ class Requeue:
         It does not where the job is to be queued again, and others would not end here, too. `windows` is the number of accumulation
         windows so far, None where processes go on at paces of their own, as in a validation.
         """
+        self._trainer.run.interruption.surface(signalled=self.asked)
         if not self.asked:
             raise SIGTERMException(143)
         alone = self._trainer.world_size == 1

@@ -14,18 +14,20 @@ from lx.checkpoints.search import CheckpointSearch
 from lx.data.datamodule import LightningDataModule
 from lx.data.source import LoaderSetup, Source
 from lx.data.transfer import compile_transfer
-from lx.dispatch import Dispatch, order_callbacks, overrides, require_distinct_states
+from lx.dispatch import Dispatch, overrides
 from lx.hparams.mixin import drop_unpicklable
 from lx.hparams.sent import send_hyperparameters
 from lx.interfaces.layer_sync import LayerSync
-from lx.kernel.errors import ComponentTypeError, SIGTERMException, StopRun
+from lx.kernel.errors import SIGTERMException, StopRun
 from lx.loops.evaluate import Evaluation
 from lx.loops.predict import Prediction
 from lx.module import LightningModule
 from lx.optimizers import LightningOptimizer, read_configuration
 from lx.rank_zero import PossibleUserWarning, rank_zero_warn
+from lx.running.callbacks import merge_callbacks
 from lx.running.compiled import Compilation
 from lx.running.ending import cut_off, release
+from lx.running.interruption import Interruption
 from lx.running.requeue import Requeue
 from lx.running.signals import INTERRUPTED, heeding_sigterm, is_interactive
 from lx.running.verify import read_data, read_model, verify
@@ -77,6 +79,7 @@ class Run:
         self.keep_predictions = True
         self.exception: BaseException | None = None
         self.requeue = Requeue(trainer, fn)
+        self.interruption = Interruption(trainer)
         self.began = False
         self.since = time.time() - 1  # file systems keep times more or less exactly
         self.to_tear_down: list[tuple[Any, Callable[[], Any]]] = []
@@ -92,6 +95,14 @@ class Run:
         with self.requeue.heeded():
             return self._start()
 
+    def interrupt(self, error: BaseException) -> bool:
+        """Has the thread that trains raise an error at its next batch boundary, or at the end of the loop if no batch comes any more.
+
+        From any thread, on any rank; costs nothing per step. Of several, the first is raised, and the others are notes of it. Returns
+        False where it comes too late: the run is over, and the caller has to tell of the error itself.
+        """
+        return self.interruption.interrupt(error)
+
     def _start(self) -> Any:
         trainer = self.trainer
         try:
@@ -99,11 +110,13 @@ class Run:
             result = trainer.fabric.launch(lambda fabric: self._on_every_rank())
         except BaseException as error:
             cut_off(self, error)
+            self.interruption.close(error)
             if isinstance(error, KeyboardInterrupt) and not is_interactive():
                 sys.exit(INTERRUPTED)
             raise
         finally:
             trainer.run = None if self.fn is not TrainerFn.FITTING else self
+        self.interruption.close()
         self.requeue.end_whole()
         if trainer.received_sigterm:  # after the last batch: the run is whole, and the program ends all the same
             raise SIGTERMException(143)
@@ -127,6 +140,7 @@ class Run:
                 self._prepare(content)
                 trainer.manager.hook.lx_run_started(run=self)
                 result = self._loop()
+                self.interruption.surface()
             except StopRun:
                 self._end(early=True)
                 return None
@@ -153,23 +167,9 @@ class Run:
         drop_unpicklable(module)
         if self.datamodule is not None:
             drop_unpicklable(self.datamodule)
-        self._merge_callbacks()
+        merge_callbacks(trainer, module)
         for callback in trainer.callbacks:
             callback.log, callback.log_dict = module.log, module.log_dict
-
-    def _merge_callbacks(self) -> None:
-        """Callbacks of the model replace those of the trainer that have the same class, or a base of it."""
-        returned = self.module.configure_callbacks()
-        listed = list(returned) if isinstance(returned, list | tuple) else [returned] if returned else []
-        if not listed:
-            return
-        try:
-            brought = [self.trainer.manager.registry.callback.build(one) for one in listed]
-        except ComponentTypeError as error:
-            raise ComponentTypeError(f"{type(self.module).__name__}.configure_callbacks returned {returned!r}: {error}") from None
-        kept = [one for one in self.trainer.callbacks if not any(isinstance(new, type(one)) for new in brought)]
-        require_distinct_states([*kept, *brought])
-        self.trainer.callbacks = order_callbacks([*kept, *brought], self.trainer.manager.registry.callback)
 
     def _ready_data(self) -> None:
         limits = self.trainer.limits
