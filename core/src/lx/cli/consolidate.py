@@ -2,13 +2,9 @@
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-META = "meta.pt"
-"""The file beside the shards with all that is no tensor of the model or of an optimizer."""
 SCRIPT = "zero_to_fp32.py"
 """What DeepSpeed puts into each of its folders, and what alone knows their layout."""
 
@@ -17,8 +13,8 @@ def run(arguments: Sequence[str]) -> int:
     """Runs `lx consolidate` with the arguments after this word; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="lx consolidate",
-        description="Makes one file, which any strategy reads, of a folder that was saved with torch.distributed.checkpoint. torch"
-        " unpickles the index of such a folder, which can run code: use it for folders whose origin you trust.",
+        description="Makes one file, which any strategy reads, of a folder that was saved with torch.distributed.checkpoint. Nothing in the"
+        " folder is run.",
     )
     parser.add_argument("folder", type=Path, help="the folder with the shards")
     parser.add_argument(
@@ -42,25 +38,11 @@ def consolidate(folder: Path, output: Path) -> list[str]:
     an output that is there already.
     """
     check(folder, output)
-    from torch import load  # noqa: PLC0415 -- `lx plugins`, in the same package, needs no torch
-    from torch.distributed.checkpoint.api import CheckpointException  # noqa: PLC0415
-    from torch.distributed.checkpoint.format_utils import dcp_to_torch_save  # noqa: PLC0415
-
+    from lx.checkpoints import distributed  # noqa: PLC0415 -- `lx plugins`, in the same package, needs no torch
     from lx.module_loading import installed_checkpoint_io, read_checkpoint  # noqa: PLC0415
 
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".consolidating-") as scratch:
-        joined = Path(scratch) / "joined"
-        try:
-            dcp_to_torch_save(folder, joined)
-        except CheckpointException as error:  # which is no Exception
-            causes = ", ".join(str(cause) for cause, _ in error.failures.values())
-            raise ValueError(f"the shards in {str(folder)!r} cannot be read: {causes}") from None
-        content = load(joined, map_location="cpu", weights_only=True, mmap=True)
-        meta = folder / META
-        if meta.exists():
-            content = named_as_in_a_file(content, read_checkpoint(meta, "cpu"))
-        installed_checkpoint_io().save_checkpoint(content, output)
+    content = distributed.load(folder, lambda meta: read_checkpoint(meta, "cpu"))
+    installed_checkpoint_io().save_checkpoint(content, output)
     return list(content)
 
 
@@ -79,20 +61,3 @@ def check(folder: Path, output: Path) -> None:
         )
     if output.exists():
         raise FileExistsError(f"{str(output)!r} exists; remove it, or choose another name with --output-file.")
-
-
-def named_as_in_a_file(tensors: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
-    """What lies in the shards and beside them, under the keys that a checkpoint of a Trainer has where it is one file."""
-    if "pytorch-lightning_version" not in meta:  # of Fabric, whose keys are the user's
-        return {**meta, **tensors}
-    content, optimizers = dict(meta), []
-    for key, value in tensors.items():
-        if key == "model":
-            content["state_dict"] = value
-        elif key.startswith("optimizer_") and key.removeprefix("optimizer_").isdecimal():
-            optimizers.append((int(key.removeprefix("optimizer_")), {"state": {}, **value}))  # shards hold no empty dictionary
-        else:
-            content[key] = value
-    if optimizers:
-        content["optimizer_states"] = [state for _, state in sorted(optimizers, key=lambda pair: pair[0])]
-    return content

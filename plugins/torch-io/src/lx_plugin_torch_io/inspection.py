@@ -17,15 +17,19 @@ ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How a file of an older torch begins: five pickles, of which this is the first, then the bytes of the tensors."""
 
+RECORD_NAME_LENGTH, RECORD_NAME = slice(26, 28), 30
+"""Where a zip archive says how long the name of its first record is, and where that begins."""
+
 CHUNK = 1 << 20
 MARKED_AS_FOLDER = 0x10
 
 
 def begins_well(path: Path) -> bool:
-    """Whether a file begins as one of `torch.save`; it may still be a zip archive of something else."""
+    """Whether a file begins as one of `torch.save`: with the first pickle of an old one, or a record `data.pkl` in an archive."""
     with path.open("rb") as file:
-        head = file.read(len(LEGACY_MAGIC))
-    return head.startswith(ZIP_MAGIC) or head == LEGACY_MAGIC
+        head = file.read(RECORD_NAME)
+        name = file.read(int.from_bytes(head[RECORD_NAME_LENGTH], "little")) if head.startswith(ZIP_MAGIC) else b""
+    return name.endswith(b"/data.pkl") or head.startswith(LEGACY_MAGIC)
 
 
 def check_whole(path: Path) -> None:
