@@ -1,0 +1,71 @@
+"""What is said of a value that a file without pickle cannot hold: where it is, what it is, and what to store instead."""
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from lx.kernel.errors import CheckpointError
+
+
+def refusal(value: Any, path: Sequence[Any], reason: str = "") -> CheckpointError:
+    """The error for a value at a place in a checkpoint."""
+    kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    reason = reason or f"is a {kind}, which the checkpoint I/O 'safetensors_io' cannot write, since it uses no pickle; {_cure(value)}"
+    return CheckpointError(f"{place(path)} {reason}{_leaving_out(path)}.")
+
+
+def cycle(value: Any, path: Sequence[Any]) -> CheckpointError:
+    """The error for a value that holds itself."""
+    return refusal(value, path, f"is the {type(value).__name__} that it lies in, and a file without pickle holds no cycles; break it")
+
+
+def place(path: Sequence[Any]) -> str:
+    """A place in a checkpoint, as a program writes it.
+
+    >>> place(["optimizer_states", 0, "state"])
+    "checkpoint['optimizer_states'][0]['state']"
+    """
+    return "checkpoint" + "".join(f"[{key!r}]" for key in path)
+
+
+def _cure(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return _cure_of_tensor(value)
+    if isinstance(value, enum.Enum):
+        return "store its name, or its value"
+    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
+        return "store its name"
+    if isinstance(value, torch.nn.Module):
+        return "store its state_dict()"
+    if dataclasses.is_dataclass(value):
+        return "store dataclasses.asdict(it)"
+    if isinstance(value, tuple):
+        return "store tuple(it)"
+    if hasattr(value, "dtype") and hasattr(value, "item"):
+        return "store torch.from_numpy(it)" if getattr(value, "ndim", 0) else "store it.item()"
+    for kind in (str, int, float, complex, bytes, dict, list, set, frozenset):
+        if isinstance(value, kind):
+            return f"store {kind.__name__}(it)"
+    return "store what it is made of: tensors, numbers, text, and lists and dictionaries of them"
+
+
+def _cure_of_tensor(value: torch.Tensor) -> str:
+    if value.is_meta:
+        return "it has no values: it is on the meta device"
+    if value.is_quantized:
+        return "store it.int_repr(), its scale and its zero point"
+    if value.layout is not torch.strided:
+        return f"store it.to_dense(), or the parts of the layout {value.layout}"
+    if value.is_nested:
+        return "store it.unbind()"
+    return "store the plain tensors that it is made of"
+
+
+def _leaving_out(path: Sequence[Any]) -> str:
+    """How a hyperparameter is kept out of checkpoints."""
+    if len(path) > 1 and path[0] in ("hyper_parameters", "datamodule_hyper_parameters"):
+        return f", or leave it out: save_hyperparameters(ignore=[{path[1]!r}])"
+    return ""
