@@ -16,6 +16,7 @@ from lx.hparams.mixin import AttributeDict
 from lx.kernel import default_manager
 from lx.kernel.errors import ArgumentTypeError, CheckpointCorruptError, CheckpointError, CheckpointMismatchError, NotInstalledError
 from lx.rank_zero import rank_zero_warn
+from lx.urls import local_or_url
 
 T = TypeVar("T")
 
@@ -141,7 +142,7 @@ def _load_module(module: Any, checkpoint: dict[str, Any], strict: bool | None) -
 
 
 def read_checkpoint(path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-    """A checkpoint from a path, by the checkpoint I/O that is installed, or from an open binary file, in the layout of today.
+    """A checkpoint from a path, by the checkpoint I/O that `checkpoint_io_for` finds, or from an open binary file, in the layout of today.
 
     Raises `ArgumentTypeError` for what is neither, or for a `weights_only` that is no bool, and what the checkpoint I/O raises.
     """
@@ -152,7 +153,25 @@ def read_checkpoint(path: Any, map_location: Any = None, weights_only: bool | No
         raise ArgumentTypeError(f"checkpoint_path={path!r}: it must be a path, or a file that was opened with mode 'rb'.")
     if not os.fspath(path):
         raise ValueError("checkpoint_path='': the path is empty, as best_model_path of a callback is while nothing has been saved.")
-    return read(installed_checkpoint_io().load_checkpoint, path, map_location, weights_only)  # type: ignore[no-any-return]
+    return read(checkpoint_io_for(path).load_checkpoint, path, map_location, weights_only)  # type: ignore[no-any-return]
+
+
+def checkpoint_io_for(path: str | os.PathLike[str]) -> Any:
+    """The checkpoint I/O that recognises a local file, for programs that are given any; if none does, the one that is the default.
+
+    Raises `NotInstalledError` if that is needed, and there is none.
+    """
+    place = local_or_url(path)
+    registry = default_manager().registry.checkpoint_io
+    for entry in registry.entries() if isinstance(place, Path) and place.exists() else ():
+        if "default" not in entry.roles:
+            try:
+                found = registry.build(f"{entry.name}@{entry.provider}")
+            except Exception:  # one that is broken, or lacks a library or an argument, must not keep others from their files
+                continue
+            if found.recognises(place):
+                return found
+    return installed_checkpoint_io()
 
 
 def installed_checkpoint_io() -> Any:

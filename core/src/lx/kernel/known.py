@@ -28,8 +28,11 @@ COMPONENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "timer": ("timer",),
         "tqdm": ("tqdm",),
         "tqdm_progress_bar": ("tqdm",),
+        "watchdog": ("watchdog",),
     },
     "checkpoint_io": {
+        "safetensors": ("safetensors-io",),
+        "safetensors_io": ("safetensors-io",),
         "torch": ("torch-io",),
         "torch_io": ("torch-io",),
     },
@@ -101,8 +104,10 @@ CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
         "TQDMProgressBar": ("tqdm",),
         "ThroughputMonitor": ("throughput-monitor",),
         "Timer": ("timer",),
+        "Watchdog": ("watchdog",),
     },
     "checkpoint_io": {
+        "SafetensorsCheckpointIO": ("safetensors-io",),
         "TorchCheckpointIO": ("torch-io",),
     },
     "environment": {
