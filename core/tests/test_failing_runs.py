@@ -261,7 +261,10 @@ def test_sigterm_ends_the_run_after_the_batch_with_143_and_calls_the_handler_tha
     assert caught.value.code == 143
     assert heard == [signal.SIGTERM]
     assert order.calls == ["C.on_exception", "C.teardown", "L.finalize"]
-    assert capsys.readouterr().err == "lx: SIGTERM ended the run in epoch 0, after 1 steps. No checkpoint was written.\n"
+    assert capsys.readouterr().err.splitlines() == [
+        "lx: SIGTERM came: the run ends at the next batch boundary; a second signal ends the process at once.",
+        "lx: SIGTERM ended the run in epoch 0, after 1 steps. No checkpoint was written.",
+    ]
 
 
 def test_sigterm_when_all_is_done_ends_the_program_after_the_run(plugin_manager: PluginManager, tiny_data: TinyDataModule) -> None:

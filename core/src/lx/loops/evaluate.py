@@ -144,7 +144,7 @@ class Evaluation:
             if not quiet:
                 self._send_step_values(dataloader_idx)
             if trainer.received_sigterm:
-                trainer.run.requeue.end_by_signal()
+                trainer.run.termination.end_here()
 
     def _send_step_values(self, dataloader_idx: int) -> None:
         """Step values of evaluations go out for every batch, on an axis of their own that counts the batches of each loader."""

@@ -141,7 +141,7 @@ class FitLoop:
         trainer.log.end_epoch()
         progress.epoch["completed"] += 1
         if trainer.received_sigterm:
-            trainer.run.requeue.end_by_signal()
+            trainer.run.termination.end_here()
 
     def _iterate(self, start: int = 0, held: int = 0) -> Iterator[Any]:
         """Begins to go through the training loader, asked for again where that is due."""

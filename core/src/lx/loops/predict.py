@@ -101,7 +101,7 @@ class Prediction:
             if self._keep:
                 kept.append(map_tensors(_to_cpu, output))
             if trainer.received_sigterm:
-                trainer.run.requeue.end_by_signal()
+                trainer.run.termination.end_here()
 
 
 def _to_cpu(tensor: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ class TrainEpoch:
         if -1 < self._trainer.max_steps <= self._fit.progress.steps or (self._trainer.should_stop and self._fit.may_stop()):
             return True
         if self._trainer.received_sigterm:
-            self._trainer.run.requeue.end_by_signal(self._fit.progress.windows)
+            self._trainer.run.termination.end_here(self._fit.progress.windows)
         return False
 
     def flush_is_due(self) -> bool:

@@ -48,7 +48,7 @@ def cut_off(run: Any, error: BaseException) -> None:
         trainer.log.site = None
     trainer.state.stage = None
     if asked and trainer.is_global_zero:
-        cause = "Ctrl-C" if isinstance(error, KeyboardInterrupt) else run.requeue.cause
+        cause = "Ctrl-C" if isinstance(error, KeyboardInterrupt) else run.termination.cause
         say(f"lx: {cause} ended the run {place}.{run.requeue.report or _advice(run)}")
 
 

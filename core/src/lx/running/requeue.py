@@ -1,14 +1,12 @@
 """A fit in a job whose time is over: it is saved, the run ends, and the cluster queues the job again, in which fit goes on."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lx.checkpoints.search import left_by_jobs
 from lx.kernel.errors import SIGTERMException
-from lx.running.signals import cleaning_up, heeding, say
+from lx.running.signals import cleaning_up, say
 from lx.state import TrainerFn
 from lx.urls import join, local_or_url
 
@@ -34,44 +32,15 @@ class Requeue:
         """What has come of it, for the line in which the run says how it ended."""
         self._path: Path | str | None = None
 
-    @contextmanager
-    def heeded(self) -> Iterator[None]:
-        """Within it the signal asks for the end of the run, from the main thread."""
-        if self.signum is None:
-            yield
-            return
-        with heeding(self.signum, self._note):
-            yield
-
-    def _note(self, signum: int) -> None:
-        trainer = self._trainer
-        trainer.received_sigterm = True  # the flag that the loops look at
-        if not self.asked and trainer.is_global_zero:
-            say(f"lx: {signal.Signals(signum).name} came: the run ends at a batch boundary, is saved, and the job is queued again.")
-        self.asked = True
-
-    @property
-    def cause(self) -> str:
-        """The name of the signal that ends the run, if one does."""
-        return signal.Signals(self.signum).name if self.asked and self.signum is not None else "SIGTERM"
-
     def begin(self) -> None:
         """Lets the environment ready what its processes need to agree; called on every rank, when they have met."""
         if self.signum is not None:
             self._environment.prepare_requeue(self._trainer.strategy)
 
-    def end_by_signal(self, windows: int | None = None) -> None:
-        """Ends the run at a batch boundary, once a signal has set `received_sigterm`, by raising `SIGTERMException`.
-
-        It does not where the job is to be queued again, and others would not end here, too. `windows` is the number of accumulation
-        windows so far, None where processes go on at paces of their own, as in a validation.
-        """
-        self._trainer.run.interruption.surface(signalled=self.asked)
-        if not self.asked:
-            raise SIGTERMException(143)
+    def may_end(self, windows: int | None) -> bool:
+        """Whether the run ends at this batch boundary, since all its processes do; see `Termination.end_here`."""
         alone = self._trainer.world_size == 1
-        if alone or (windows is not None and self._environment.may_end(windows)):
-            raise self._ending()
+        return alone or (windows is not None and self._environment.may_end(windows))
 
     def end_whole(self) -> None:
         """Ends the program after a run that came to its end, if the signal has come to any process; called on every rank."""
@@ -84,12 +53,7 @@ class Requeue:
             self.submit()
         if trainer.is_global_zero:
             say(f"lx: {signal.Signals(self.signum).name} came when the run was about to end anyway.{self.report}")
-        raise self._ending()
-
-    def _ending(self) -> SIGTERMException:
-        """What ends the run; its exit code is the one of the signal."""
-        assert self.signum is not None
-        return SIGTERMException(128 + self.signum)
+        raise SIGTERMException(128 + self.signum)
 
     def save(self) -> None:
         """Writes the checkpoint, under the next number; on every rank."""

@@ -29,7 +29,8 @@ from lx.running.compiled import Compilation
 from lx.running.ending import cut_off, release
 from lx.running.interruption import Interruption
 from lx.running.requeue import Requeue
-from lx.running.signals import INTERRUPTED, heeding_sigterm, is_interactive
+from lx.running.signals import INTERRUPTED, is_interactive
+from lx.running.termination import Termination
 from lx.running.verify import read_data, read_model, verify
 from lx.state import RunningStage, TrainerFn, TrainerStatus
 
@@ -79,6 +80,7 @@ class Run:
         self.keep_predictions = True
         self.exception: BaseException | None = None
         self.requeue = Requeue(trainer, fn)
+        self.termination = Termination(trainer, fn, self.requeue)
         self.interruption = Interruption(trainer)
         self.began = False
         self.since = time.time() - 1  # file systems keep times more or less exactly
@@ -92,34 +94,38 @@ class Run:
         trainer = self.trainer
         trainer.state.fn, trainer.state.status, trainer.state.stage = self.fn, TrainerStatus.RUNNING, STAGES[self.fn]
         trainer.run, trainer.received_sigterm = self, False
-        with self.requeue.heeded():
+        with self.termination:
             return self._start()
 
-    def interrupt(self, error: BaseException) -> bool:
+    def interrupt(self, error: BaseException, at_once: bool = False) -> bool:
         """Has the thread that trains raise an error at its next batch boundary, or at the end of the loop if no batch comes any more.
 
-        From any thread, on any rank; costs nothing per step. Of several, the first is raised, and the others are notes of it. Returns
-        False where it comes too late: the run is over, and the caller has to tell of the error itself.
+        From any thread, on any rank; costs nothing per step. `at_once` does not wait for a batch that hangs: what the main thread does in
+        Python or waits in is broken off as by Ctrl-C, and the error raised from there. Of several, the first is raised, and the others are
+        notes of it. Returns False where it comes too late: the run is over, and the caller has to tell of the error itself.
         """
-        return self.interruption.interrupt(error)
+        return self.interruption.interrupt(error, at_once)
 
     def _start(self) -> Any:
         trainer = self.trainer
         try:
             verify(self.fn, self.module, self.source, trainer)  # before other processes are started
             result = trainer.fabric.launch(lambda fabric: self._on_every_rank())
-        except BaseException as error:
+        except BaseException as raised:
+            error = self.interruption.meant_by(raised)
             cut_off(self, error)
             self.interruption.close(error)
             if isinstance(error, KeyboardInterrupt) and not is_interactive():
                 sys.exit(INTERRUPTED)
+            if error is not raised:
+                raise error from raised
             raise
         finally:
             trainer.run = None if self.fn is not TrainerFn.FITTING else self
         self.interruption.close()
         self.requeue.end_whole()
         if trainer.received_sigterm:  # after the last batch: the run is whole, and the program ends all the same
-            raise SIGTERMException(143)
+            raise SIGTERMException(self.termination.code)
         return result
 
     def _on_every_rank(self) -> Any:
@@ -130,11 +136,11 @@ class Run:
         content = self._read_checkpoint()
         trainer.dispatch = self._new_dispatch()
         self.began = True
+        self.termination.heed()
         if trainer.profiler is not None:
             trainer.profiler.setup(stage=self.fn.value, local_rank=trainer.local_rank, log_dir=trainer.log_dir)
         with ExitStack() as stack:
             stack.enter_context(torch.autograd.set_detect_anomaly(trainer.detect_anomaly) if trainer.detect_anomaly else ExitStack())
-            stack.enter_context(heeding_sigterm(trainer))
             stack.enter_context(self.compilation.of_forward())
             try:
                 self._prepare(content)

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -13,30 +14,22 @@ INTERRUPTED = 128 + signal.SIGINT
 
 
 @contextmanager
-def heeding_sigterm(trainer: Any) -> Iterator[None]:
-    """While a run goes on, SIGTERM asks it to end at the next boundary; the processes that were launched get it, too."""
+def heeding(number: int, note: Callable[[int], bool]) -> Iterator[None]:
+    """Within it a signal is noted, a handler that was there before is called, too, and where `note` says so the process ends at once.
 
-    def note(signum: int) -> None:
-        trainer.received_sigterm = True
-        if trainer.fabric.launcher is not None:
-            trainer.fabric.launcher.kill(signum)
-
-    with heeding(signal.SIGTERM, note):
-        yield
-
-
-@contextmanager
-def heeding(number: int, note: Callable[[int], None]) -> Iterator[None]:
-    """Within it a signal is noted, and a handler that was there before is called, too; in other threads than the main one nothing is."""
+    In other threads than the main one nothing is done.
+    """
     if not _is_main_thread():
         yield
         return
     before = signal.getsignal(number)
 
     def handle(signum: int, frame: Any) -> None:
-        note(signum)
+        ends = note(signum)
         if callable(before):
             before(signum, frame)
+        if ends:
+            end_process(signum)
 
     signal.signal(number, handle)
     try:
@@ -53,16 +46,16 @@ class CleanUp:
 
 @contextmanager
 def cleaning_up(trainer: Any) -> Iterator[CleanUp]:
-    """Within it Ctrl-C and SIGTERM do not interrupt: the run ends anyway, and others wait for its files.
+    """Within it Ctrl-C does not interrupt: the run ends anyway, and others wait for its files.
 
-    The first Ctrl-C says what goes on, so that the second, which ends the process at once, is meant. SIGTERM is noted in the trainer; who
-    sends it sends SIGKILL when time is up.
+    The first says what goes on, so that the second, which ends the process at once, is meant. `Termination` does so with other signals.
     """
     state, pressed = CleanUp(), 0
+    trainer.run.termination.clean_up = state
     if not _is_main_thread():
         yield state
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = signal.getsignal(signal.SIGINT)
 
     def interrupt(signum: int, frame: Any) -> None:
         nonlocal pressed
@@ -73,19 +66,34 @@ def cleaning_up(trainer: Any) -> Iterator[CleanUp]:
             return
         if trainer.fabric.launcher is not None:
             trainer.fabric.launcher.kill(signal.SIGTERM)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    def terminate(signum: int, frame: Any) -> None:
-        trainer.received_sigterm = True
+        end_process(signal.SIGINT)
 
     signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, terminate)
     try:
         yield state
     finally:
-        for number, handler in before.items():
-            _put_back(number, handler)
+        _put_back(signal.SIGINT, before)
+
+
+def end_process(signum: int) -> None:
+    """Ends the process as the signal does where nobody heeds it."""
+    signal.signal(signum, signal.SIG_DFL)
+    os.kill(os.getpid(), signum)
+
+
+def is_free(number: int) -> bool:
+    """Whether nobody has set a handler for a signal, nor has it ignored; where there is a /proc, one outside of Python is seen, too.
+
+    Such a one is that of `faulthandler.register`, of which `signal.getsignal` does not know.
+    """
+    if signal.getsignal(number) is not signal.SIG_DFL:
+        return False
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return True
+    caught = next((int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:")), 0)
+    return not caught >> (number - 1) & 1
 
 
 def is_interactive() -> bool:
