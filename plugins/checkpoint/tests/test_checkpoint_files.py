@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lx.testing.fakes import FakeLogger
+from lx.testing.fakes import FakeCheckpointIO, FakeLogger
 from lx_plugin_checkpoint import files
 
 
@@ -19,6 +19,7 @@ class Storage:
     def __init__(self):
         self.strategy = self
         self.removed = []
+        self.require_checkpoint_io = FakeCheckpointIO
 
     def remove_checkpoint(self, path):
         self.removed.append(os.path.basename(path))

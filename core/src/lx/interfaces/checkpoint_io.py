@@ -2,6 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,13 @@ class CheckpointIO(ABC):
                 " another checkpoint I/O, such as Trainer(plugins='torch_io')."
             )
         return place
+
+    def after_writing(self, path: str | Path, do: Callable[[], object]) -> None:
+        """Does something at a path, such as making a link, when all that was handed over so far is written; not if that failed.
+
+        Here that is at once; an I/O that writes in the background does it there, in its turn.
+        """
+        do()
 
     def teardown(self) -> None:
         """Waits for what is still being written; raises what went wrong there."""

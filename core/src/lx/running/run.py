@@ -56,6 +56,7 @@ class Run:
     [loops, optimizers, schedulers, precision restored]
     the loop
     on_fit_end
+    checkpoints written to their end
     module back on the CPU
     teardown (data module, callbacks, module)
     loggers finalized, profiler described
@@ -354,6 +355,8 @@ class Run:
         trainer = self.trainer
         if self.fn is TrainerFn.FITTING and not early:
             trainer.dispatch.emit("on_fit_end")
+        if trainer.strategy.checkpoint_io is not None:
+            trainer.strategy.checkpoint_io.teardown()  # what could not be written ends the run while it can be told
         self.leave_devices()
         trainer.dispatch.announce("teardown", self.owners())
         while self.to_tear_down:

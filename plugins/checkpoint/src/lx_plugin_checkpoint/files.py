@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,19 @@ def link(path: str, target: str) -> None:
             shutil.copy2(target, path)
 
 
+def link_when_written(trainer: Any, path: str, target: str) -> None:
+    """Has `link` done on rank 0 once the checkpoint I/O has written `target`, which may be later; called on every rank."""
+    if trainer.is_global_zero:
+        trainer.strategy.require_checkpoint_io().after_writing(path, partial(link, path, target))
+
+
 def remove(trainer: Any, path: str, folder: str, keep: str) -> None:
     """Removes a checkpoint, called on every rank; not one outside of `folder`, nor `keep`, the one that the run was resumed from."""
     if not path or not is_inside(path, folder) or settled(path) == keep:
         return
     if trainer.is_global_zero and os.path.islink(path):
-        os.unlink(path)  # a checkpoint I/O would look at what the link names, and that may be gone
+        # A checkpoint I/O would look at what the link names, and that may be gone.
+        trainer.strategy.require_checkpoint_io().after_writing(path, partial(Path(path).unlink, missing_ok=True))
     trainer.strategy.remove_checkpoint(path)
 
 
