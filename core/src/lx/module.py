@@ -193,7 +193,7 @@ class LightningModule(ModelHooks, DataHooks, HyperparametersMixin, LoadableFromC
         sync_dist: bool = False,
         sync_dist_group: Any = None,
         add_dataloader_idx: bool = True,
-        batch_size: int | None = None,
+        batch_size: float | Tensor | None = None,
         metric_attribute: str | None = None,
         rank_zero_only: bool = False,
     ) -> None:
@@ -203,7 +203,8 @@ class LightningModule(ModelHooks, DataHooks, HyperparametersMixin, LoadableFromC
         epoch's, reduced by `reduce_fx` (`"mean"`, weighted by `batch_size`; `"sum"`, `"min"`, `"max"`); in training steps the default is
         the former, in evaluation the latter. With both, the names end in `_step` and `_epoch`. `prog_bar` shows it beside the bar,
         `logger=False` keeps it from loggers. `sync_dist` reduces over processes: epoch values once an epoch, step values at every call.
-        Values stay on their device.
+        Values stay on their device, and so does a `batch_size` that is a tensor. Without one it is the number of samples in the batch; for
+        the mean over tokens, pass their number, 0 where a batch has none.
 
         Raises `MisconfigurationException` where nothing can be logged or the arguments contradict, `ValueError` for what is no single
         number.
@@ -249,6 +250,17 @@ class LightningModule(ModelHooks, DataHooks, HyperparametersMixin, LoadableFromC
         """The loss of a batch: `training_step(batch, batch_idx)` returns a scalar, a mapping with `"loss"`, or None to skip the batch.
 
         Called for every training batch, on every rank.
+
+        The mapping may say as `"num_items"` of how many samples or tokens the loss is the mean: a number, or a tensor of one element,
+        which is not read from its device. Then the gradient of an optimizer step is that of the mean over all items of its batches, and
+        of those of the other ranks; without it batches count alike. Say it for each batch of a step or for none, on every rank.
+
+        >>> import lx
+        >>> class Tagger(lx.LightningModule):
+        ...     def training_step(self, batch, batch_idx):
+        ...         words, tags = batch  # -100 is padding
+        ...         loss = torch.nn.functional.cross_entropy(self(words).flatten(0, 1), tags.flatten())
+        ...         return {"loss": loss, "num_items": (tags != -100).sum()}
         """
         raise NotImplementedError
 

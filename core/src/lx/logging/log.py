@@ -66,7 +66,7 @@ class RunLog:
         sync_dist: bool = False,
         sync_dist_group: Any = None,
         add_dataloader_idx: bool = True,
-        batch_size: int | None = None,
+        batch_size: float | Tensor | None = None,
         metric_attribute: str | None = None,
         rank_zero_only: bool = False,
     ) -> None:
@@ -98,8 +98,8 @@ class RunLog:
         if value.ndim or value.dtype in _NARROW:
             value = _single(name, value)
         if not meter.weighted:
-            weight: float = 1
-        elif not (weight := batch_size or self.batch_size or 0):
+            weight: Any = 1
+        elif (weight := self.batch_size if batch_size is None else batch_size) is None:
             self.batch_size = weight = batch_size_of(self.batch)
         meter.record(value, weight)
         if meter.sync and meter.on_step and self._strategy.world_size > 1:

@@ -65,7 +65,8 @@ class Settings:
 class Meter:
     """What is logged under one name in one hook (and for one loader).
 
-    A step costs one copy and no synchronisation. Sums are kept in float64 where the device has it, so that a million steps lose nothing.
+    A step costs one copy and no synchronisation. Sums are kept in float64, so that a million steps lose nothing; where the device has
+    none, `total` is a pair, of the sum and of what its additions lost.
     """
 
     __slots__ = (
@@ -119,12 +120,12 @@ class Meter:
         """Begins a new epoch."""
         self.seen = False
         self.total: Tensor | None = None
-        self.weight = 0.0
+        self.weight: float | Tensor = 0.0
         self.value: Tensor | None = None
         self._chunk: Tensor | None = None
         self._places: tuple[Tensor, ...] = ()
         self._dtype: torch.dtype | None = None
-        self._weights: list[float] = []
+        self._weights: list[Any] = []
 
     def take_over(self, earlier: "Meter") -> None:
         """Goes on from what another meter of the same name had gathered."""
@@ -135,8 +136,8 @@ class Meter:
         """The plain name and the one for `moment` ("step" or "epoch"), which differ where both are logged."""
         return self.name + self.suffix, (f"{self.name}_{moment}" if self.forked else self.name) + self.suffix
 
-    def record(self, value: Tensor, weight: float) -> None:
-        """Takes up a tensor without dimensions, detached unless `keep_graph`.
+    def record(self, value: Tensor, weight: float | Tensor) -> None:
+        """Takes up a tensor without dimensions, detached unless `keep_graph`; a weight that is a tensor is not read.
 
         It is copied: what was logged must not change when the model later changes that tensor in place.
         """
@@ -179,7 +180,7 @@ class Meter:
             )
         return computed.detach().reshape(()).clone()
 
-    def _begin_chunk(self, value: Tensor) -> list[float]:
+    def _begin_chunk(self, value: Tensor) -> list[Any]:
         """Makes room for more values like this one. Never the room of earlier ones, which somebody may still hold as a step's value."""
         self.fold()
         self._dtype = value.dtype
@@ -194,17 +195,53 @@ class Meter:
             return
         values = chunk[: len(weights)].to(self.exact)
         if self.weighted:
-            # Equal weights, the common case, need no transfer to the device.
-            same = weights.count(weights[0]) == len(weights)
-            values = values * (weights[0] if same else torch.tensor(weights, dtype=self.exact, device=values.device))
-            self.weight += sum(weights)
+            values = self._weigh(values, weights)
         folded = _FOLD[self.reduce](values)
-        self.total = folded if self.total is None else _FOLD[self.reduce](torch.stack([self.total, folded]))
+        if self.exact is not torch.float64 and self.reduce in ("mean", "sum"):
+            self.total = add_without_loss(self.total, folded)
+        else:
+            self.total = folded if self.total is None else _FOLD[self.reduce](torch.stack([self.total, folded]))
         self._chunk, self._places, self._dtype, self._weights = None, (), None, []
+
+    def _weigh(self, values: Tensor, weights: list[Any]) -> Tensor:
+        """The values, each times its weight, of which the sum is noted."""
+        if isinstance(weights[0], Tensor):
+            shares = torch.stack([torch.as_tensor(weight, dtype=self.exact, device=values.device) for weight in weights])
+            self.weight = self.weight + shares.sum()
+        else:
+            self.weight = self.weight + sum(weights)
+            if weights[0] and weights.count(weights[0]) == len(weights):
+                return values * float(weights[0])  # the common case needs no transfer to the device
+            shares = torch.tensor(weights, dtype=self.exact, device=values.device)
+        # A mean over nothing is no number, and nothing times that would not be nothing.
+        return torch.where(shares > 0, values, 0.0) * shares
+
+    def sum(self) -> Tensor:
+        """The total as one number."""
+        total: Tensor | None = self.total
+        assert total is not None
+        return total.sum() if total.ndim else total
 
     def finish(self, total: Tensor, weight: float | Tensor) -> None:
         """Fixes the epoch's value from the total and the weight over all processes."""
         self.value = (total / weight if self.reduce == "mean" else total).to(torch.float32)
+
+
+def add_without_loss(total: Tensor | None, value: Tensor) -> Tensor:
+    """Adds to a pair of a sum and what rounding has lost of it so far; None is the empty sum.
+
+    >>> pair = None
+    >>> for value in (2.0**24, 1.0, 1.0):
+    ...     pair = add_without_loss(pair, torch.tensor(value))
+    >>> pair.tolist()
+    [16777216.0, 2.0]
+    """
+    if total is None:
+        return torch.stack([value, torch.zeros_like(value)])
+    before, lost = total
+    after = before + value
+    added = after - before
+    return torch.stack([after, lost + ((before - (after - added)) + (value - added))])
 
 
 def reduce_meters(meters: Iterable[Meter], gather: Callable[[Tensor, Any], Tensor], world_size: int) -> None:
@@ -226,7 +263,7 @@ def reduce_meters(meters: Iterable[Meter], gather: Callable[[Tensor, Any], Tenso
         elif meter.total is not None and meter.sync and world_size > 1:
             synced.setdefault(id(meter.group), []).append(meter)
         elif meter.total is not None:
-            meter.finish(meter.total, meter.weight)
+            meter.finish(meter.sum(), meter.weight)
     for chosen in synced.values():
         _reduce_together(chosen, gather)
 
@@ -237,7 +274,7 @@ def _reduce_together(meters: list[Meter], gather: Callable[[Tensor, Any], Tensor
     layout = float(crc32(repr([(meter.name, meter.suffix, meter.reduce) for meter in meters]).encode()))
     totals = [layout, *(float(meter.weight) for meter in meters)]
     head = torch.tensor(totals, dtype=first.dtype, device=first.device)
-    mine = torch.cat([head, torch.stack([meter.total.to(first.device) for meter in meters if meter.total is not None])])
+    mine = torch.cat([head, torch.stack([meter.sum().to(first.device) for meter in meters])])
     # Padded to a multiple of 512, so that processes which logged different names meet in the collective and can say so.
     padded = torch.nn.functional.pad(mine, (0, -len(mine) % 512))
     rows = gather(padded, meters[0].group)

@@ -22,7 +22,7 @@ class Evaluations:
         self._batches: list[tuple[Any, int]] = []
         self._closing: tuple[Any, int] | None = None
         self._evaluated = False
-        self._loss: Any = None  # the sum over the batches so far, None before the first
+        self._loss: Any = None  # the sum over the batches so far, weighed where they are, None before the first
 
     def clear(self) -> None:
         """Begins a new window."""
@@ -53,12 +53,17 @@ class Evaluations:
         if self._loss is None:
             optimization.discard_gradients()  # so that the step changes nothing
             return torch.zeros((), device=self._trainer.strategy.root_device)
-        mean: Tensor = self._loss * (optimization.divisor / optimization.contributed)
+        mean: Tensor = (
+            optimization.weights.mean(self._loss)
+            if optimization.weights.open
+            else self._loss * (optimization.divisor / optimization.contributed)
+        )
         return mean
 
     def _evaluate_again(self) -> None:
         optimization = self._optimization
         optimization.contributed, self._loss = 0, None
+        optimization.weights.clear()
         *earlier, last = self._batches
         with self._trainer.log.aside():
             for batch, batch_idx in earlier:
@@ -69,6 +74,7 @@ class Evaluations:
             self._add_loss()
 
     def _add_loss(self) -> None:
-        loss = self._optimization.loss
+        loss, weights = self._optimization.loss, self._optimization.weights
         if loss is not None:
-            self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()
+            loss = loss.detach() * weights.unit if weights.open else loss.detach()
+            self._loss = loss if self._loss is None else self._loss + loss

@@ -1,6 +1,7 @@
 """A batch that is too large for the memory, in pieces whose gradients add up to that of the whole."""
 
-from collections.abc import Callable, Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -13,6 +14,7 @@ from lx.hooks import DataHooks
 from lx.interfaces.strategy import optimizer_parameters
 from lx.logging.batch_size import first_size
 from lx.logging.deferred import Call, DeferredLog
+from lx.logging.log import RunLog
 from lx.logging.meters import Meter
 from lx.measures.memory import free_memory, is_out_of_memory
 from lx.rank_zero import rank_zero_warn
@@ -26,8 +28,8 @@ class MicroBatches:
         backward from the loss, times the piece's share of the batch
     what the pieces logged is logged once, as of the whole batch
 
-    The loss of a step must be a mean over its samples, as accumulation takes it to be, too. With `"auto"` a batch is whole until memory
-    runs out; then its gradients are taken back, it is halved and tried again, and the size that was found stays.
+    The loss of a step must be a mean over its samples, or over the `num_items` that it returns for each piece. With `"auto"` a batch is
+    whole until memory runs out; then its gradients are taken back, it is halved and tried again, and the size that was found stays.
     """
 
     def __init__(self, optimization: Any, trainer: Any) -> None:
@@ -55,7 +57,7 @@ class MicroBatches:
     def _fits(self, pieces: list[Any], batch_idx: int) -> bool:
         """Tries the pieces; False, and nothing has happened, if memory ran out."""
         optimization = self._optimization
-        contributed = optimization.contributed
+        contributed, weights = optimization.contributed, optimization.weights.snapshot()
         with self._apart() if self._finds and contributed else nullcontext():
             try:
                 self._evaluate(pieces, batch_idx)
@@ -68,6 +70,7 @@ class MicroBatches:
                     raise
             # Here, outside of the handler, nothing holds the tensors of the failed step any more.
             optimization.contributed, optimization.loss, optimization.output = contributed, None, None
+            optimization.weights.restore(weights)
             self._deferred.take()
             optimization.discard_gradients()
         return False
@@ -86,7 +89,7 @@ class MicroBatches:
 
     def _evaluate(self, pieces: list[Any], batch_idx: int) -> None:
         optimization = self._optimization
-        divisor, contributed = optimization.divisor, optimization.contributed
+        divisor, contributed, weights = optimization.divisor, optimization.contributed, optimization.weights
         sizes = [first_size(piece) for piece in pieces]
         total = sum(sizes)
         noted, losses, outputs = [], [], []
@@ -100,9 +103,9 @@ class MicroBatches:
             noted.append(self._deferred.take())
             outputs.append(optimization.output)
             if optimization.loss is not None:
-                losses.append(optimization.loss.detach())
+                losses.append(optimization.loss.detach() * (weights.unit if weights.open else 1))
         optimization.contributed = contributed + bool(losses)
-        optimization.loss = torch.stack(losses).sum() if losses else None
+        optimization.loss = torch.stack(losses).sum() / (weights.unit if weights.open else 1) if losses else None
         optimization.output = merged(outputs, sizes)
         self._log(noted, pieces, sizes)
 
@@ -110,7 +113,7 @@ class MicroBatches:
         """Logs what each piece logged, and makes of the values of the pieces that of the step."""
         log = self._trainer.log
         whole = log.batch
-        of_step: dict[Meter, list[tuple[Tensor, int]]] = {}
+        of_step: dict[Meter, list[tuple[Tensor, Any]]] = {}
         for calls, piece, size in zip(noted, pieces, sizes, strict=True):
             log.batch, log.batch_size = piece, None
             for call in calls:
@@ -118,18 +121,23 @@ class MicroBatches:
                 site, (name, *_) = call
                 meter = log.meters.get((site, name, log.dataloader_idx))
                 if meter is not None and meter.on_step and meter.step_value is not None:
-                    of_step.setdefault(meter, []).append((meter.step_value, size))
+                    given = call[1][_BATCH_SIZE] if len(call[1]) > _BATCH_SIZE else None
+                    of_step.setdefault(meter, []).append((meter.step_value, size if given is None else given))
         log.batch, log.batch_size = whole, None
         for meter, values in of_step.items():
             meter.step_value = _FOLDED[meter.reduce](torch.stack([value for value, _ in values]), [size for _, size in values])
 
 
-def _mean(values: Tensor, sizes: list[int]) -> Tensor:
-    weights = torch.tensor(sizes, dtype=values.dtype, device=values.device)
-    return (values * weights).sum() / weights.sum()
+_BATCH_SIZE = list(inspect.signature(RunLog.log).parameters).index("batch_size") - 1  # without self
 
 
-_FOLDED: dict[str, Callable[[Tensor, list[int]], Tensor]] = {
+def _mean(values: Tensor, sizes: Sequence[Any]) -> Tensor:
+    """The mean of numbers, weighted; one whose weight is 0 says nothing, whatever it is."""
+    weights = torch.stack([torch.as_tensor(size, device=values.device) for size in sizes]).to(values.dtype)
+    return (torch.where(weights > 0, values, 0.0) * weights).sum() / weights.sum()
+
+
+_FOLDED: dict[str, Callable[[Tensor, Sequence[Any]], Tensor]] = {
     "mean": _mean,
     "sum": lambda values, sizes: values.sum(),
     "min": lambda values, sizes: values.amin(),
@@ -140,11 +148,13 @@ _FOLDED: dict[str, Callable[[Tensor, list[int]], Tensor]] = {
 def merged(outputs: list[Any], sizes: list[int]) -> Any:
     """What a step would have returned for the whole batch, of what it returned for its pieces.
 
-    Tensors with a row for each sample are put together, single numbers become their mean; anything else is that of the last piece.
+    Tensors with a row for each sample are put together, single numbers become their mean; anything else is that of the last piece. Of
+    `num_items` it is the sum, and the loss is the mean over those.
     """
     outputs = [output for output in outputs if output is not None]
     if len(outputs) < 2 or not isinstance(outputs[0], Mapping):
         return outputs[-1] if outputs else None
+    items = [output.get("num_items") for output in outputs]
     found = {}
     for name, last in outputs[-1].items():
         values = [map_tensors(Tensor.detach, output.get(name)) for output in outputs]
@@ -155,4 +165,7 @@ def merged(outputs: list[Any], sizes: list[int]) -> Any:
             found[name] = torch.cat(values)
         elif all(value.ndim == 0 and value.is_floating_point() for value in values):
             found[name] = _mean(torch.stack(values), sizes)
+    if None not in items:
+        found["num_items"] = sum(items)
+        found["loss"] = _mean(torch.stack([output["loss"].detach() for output in outputs]), items)
     return found

@@ -10,10 +10,13 @@ from torch import Tensor
 
 from lx.batch import map_tensors
 from lx.interfaces.precision import Precision
-from lx.interfaces.strategy import optimizer_parameters
 from lx.kernel.errors import MisconfigurationException
 from lx.loops.evaluations import Evaluations
 from lx.loops.micro import MicroBatches
+from lx.loops.returned import items_in, loss_in, note_unfit_loss
+from lx.loops.steps import find_bare_step, find_clip, runs_closure_inside, step_each
+from lx.loops.sync import GradientSync
+from lx.loops.weights import Weights, no_gradient, rescale_gradients
 from lx.optimizers import LightningOptimizer
 from lx.wrappers import bind_step
 
@@ -33,7 +36,7 @@ class AutomaticOptimization:
 
     The loss is divided by the number of batches that the window really holds, so that a short one at the end of an epoch
     has the gradient of its mean, too. Where that number was not known in time, or a batch was skipped, gradients are rescaled when the
-    window closes.
+    window closes. Where the step returns `num_items`, batches do not count alike, and `Weights` has the arithmetic.
     """
 
     __slots__ = (
@@ -58,6 +61,7 @@ class AutomaticOptimization:
         "_precision_backward",
         "_progress",
         "_step",
+        "_sync",
         "_trainer",
         "_unscale",
         "_window_size",
@@ -69,6 +73,7 @@ class AutomaticOptimization:
         "loss",
         "no_sync",
         "output",
+        "weights",
     )
 
     def __init__(self, trainer: Any) -> None:
@@ -91,14 +96,16 @@ class AutomaticOptimization:
         self._neutral_backward = type(precision).backward is Precision.backward and type(precision).scale_loss is Precision.scale_loss
         self._neutral_backward = self._neutral_backward and not dispatch.profiles
         self._precision_backward = dispatch.timed(precision.backward, strategy, "Strategy", "backward")
-        self._clip = self._find_clip()
+        self._clip = find_clip(trainer)
         self._closes_with_care = not (self._unscale is None and self._before_step is None and self._clip is None)
-        self._bare_step = self._find_bare_step()
-        self._clear = self._find_clear()
+        self._bare_step = find_bare_step(precision, self._optimizers)
+        # By the optimizer alone, where it is the only one and nobody listens or overrides.
+        alone = len(self._optimizers) == 1 and self._before_zero_grad is None and self._zero_grad is None
+        self._clear: Callable[[], Any] = self._optimizers[0].zero_grad if alone else self._clear_gradients
         self._evaluations = self._find_evaluations()
-        self.no_sync: Callable[[], Any] = (
-            (lambda: strategy.no_backward_sync(trainer.model)) if strategy.capabilities.wraps_training else nullcontext
-        )
+        self._sync = GradientSync(trainer)
+        self.no_sync = self._sync.pause
+        self.weights = Weights(self._sync)
         self._accumulates_itself = strategy.capabilities.handles_accumulation
         self._batch_idx = 0
         self.held = 0
@@ -109,30 +116,6 @@ class AutomaticOptimization:
         whole = trainer.limits.micro_batch_size is None
         self.forward_backward: Callable[[Any, int], None] = self.evaluate if whole else MicroBatches(self, trainer).evaluate
 
-    def _find_clip(self) -> Callable[[Any], Any] | None:
-        """How gradients are clipped: by the module's own hook, by the trainer's value, or not at all."""
-        trainer = self._trainer
-        own = trainer.dispatch.own("configure_gradient_clipping")
-        value, algorithm = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
-        if own is not None:
-            return lambda optimizer: own(optimizer, gradient_clip_val=value, gradient_clip_algorithm=algorithm)
-        clip = trainer.dispatch.own("clip_gradients") or (self._module.clip_gradients if value else None)
-        if clip is not None:
-            return lambda optimizer: clip(optimizer, value, algorithm)
-        return None
-
-    def _find_bare_step(self) -> Callable[[], Any]:
-        """The step without a closure: each optimizer's own, unless the precision has another."""
-        precision = self._precision
-        neutral = type(precision).optimizer_step is Precision.optimizer_step
-        steps = [optimizer.step if neutral else functools.partial(precision.optimizer_step, optimizer) for optimizer in self._optimizers]
-        return steps[0] if len(steps) == 1 else lambda: [step() for step in steps]
-
-    def _find_clear(self) -> Callable[[], Any]:
-        """How gradients are cleared: by the optimizer alone, where it is the only one and nobody listens or overrides."""
-        alone = len(self._optimizers) == 1 and self._before_zero_grad is None and self._zero_grad is None
-        return self._optimizers[0].zero_grad if alone else self._clear_gradients
-
     def _find_evaluations(self) -> Evaluations | None:
         """What runs the closure inside of the optimizer, where it must run there; None where it may run before."""
         hook = self._optimizer_step
@@ -140,12 +123,13 @@ class AutomaticOptimization:
             return None
         call = hook or self._module.optimizer_step
         handed = [LightningOptimizer(optimizer, self._step_with_closure, self._module) for optimizer in self._optimizers]
-        return Evaluations(self, self._trainer, functools.partial(_step_each, call, handed))
+        return Evaluations(self, self._trainer, functools.partial(step_each, call, handed))
 
     def begin_epoch(self) -> None:
         """Begins with an empty window: what an epoch that was stopped had gathered belongs to no step any more."""
         self.held = self.contributed = 0
         self.divisor = 1
+        self.weights.clear()
         if self._evaluations is not None:
             self._evaluations.clear()
 
@@ -190,10 +174,10 @@ class AutomaticOptimization:
         self.output = loss = self._step(batch, batch_idx)
         log.site = None
         if type(loss) is not Tensor:
-            loss = self._unpack(loss)
-        self.loss = loss
-        if loss is None:
+            self._learn_from(loss, batch_idx)
+            self._take_step()
             return
+        self.loss = loss
         self._clear()
         try:
             loss.backward()
@@ -205,6 +189,8 @@ class AutomaticOptimization:
 
     def finish(self) -> None:
         """Closes a window that the end of the epoch has cut short, with the batches that it holds."""
+        if self.contributed:
+            self.weights.share(self._optimizers)
         if self._evaluations is None:
             self._take_step()
         else:
@@ -212,17 +198,20 @@ class AutomaticOptimization:
 
     def _take_step(self) -> None:
         if self.contributed:
-            if self._closes_with_care or self.contributed != self.divisor:
+            if self._closes_with_care or self.contributed != self.divisor or self.weights.open:
                 for optimizer in self._optimizers:
                     self._close_window(optimizer)
             self._bare_step()
             self._progress.steps += 1
         self.held = self.contributed = 0
+        if self.weights.open:
+            self.weights.clear()
 
     def _take_evaluated_step(self, evaluations: Evaluations, closing: tuple[Any, int] | None) -> None:
         evaluations.step(closing)
         self._progress.steps += self.contributed > 0
         self.held = self.contributed = 0
+        self.weights.clear()
 
     def _step_with_closure(self, optimizer: Any, closure: Callable[[], Any] | None, kwargs: dict[str, Any]) -> Any:
         def whole() -> Any:
@@ -239,12 +228,35 @@ class AutomaticOptimization:
         outer, log.site = log.site, "training_step"
         self.output = output = self._step(batch, batch_idx)
         log.site = outer
-        loss = output if type(output) is Tensor else self._unpack(output)
+        if type(output) is Tensor and not self.weights.open:
+            self._learn(output if self.divisor == 1 else output / self.divisor)
+        else:
+            self._learn_from(output, batch_idx)
+
+    def _learn_from(self, output: Any, batch_idx: int) -> None:
+        """Takes the loss from what a step returned that is no plain tensor, or follows upon `num_items` in its window."""
+        loss, weights = loss_in(output, self._trainer.world_size), self.weights
+        items = items_in(output, self._sync.exact)
+        if loss is not None:
+            weights.check(items, self.contributed, batch_idx)
+        if items is not None and self._accumulates_itself:
+            raise MisconfigurationException(
+                f"training_step returned 'num_items', and {type(self._trainer.strategy).__name__} accumulates gradients itself, all batches"
+                " alike; leave it out."
+            )
         if loss is None:
             self.loss = None
-            return
-        if self.divisor != 1:
-            loss = loss / self.divisor
+        elif items is None:
+            self._learn(loss if self.divisor == 1 else loss / self.divisor)
+        elif weights.skips(items):
+            self.loss, weights.open = None, True
+        else:
+            loss = weights.weigh(loss, items, self.divisor, self._optimizers if self.contributed else ())
+            with no_gradient(self._optimizers) if weights.is_nothing(items) else nullcontext():
+                self._learn(loss)
+
+    def _learn(self, loss: Tensor) -> None:
+        """Runs backward from a loss; the gradients of an earlier window are cleared before."""
         self.loss = loss
         if not self.contributed:
             self._clear()
@@ -280,7 +292,9 @@ class AutomaticOptimization:
 
     def _close_window(self, optimizer: Any) -> None:
         """What comes between backward and the step: exact scale, true gradients, hooks, clipping."""
-        if self.contributed != self.divisor and not self._accumulates_itself:
+        if self.weights.open:
+            rescale_gradients(optimizer, self.weights.factor())
+        elif self.contributed != self.divisor and not self._accumulates_itself:
             rescale_gradients(optimizer, self.divisor / self.contributed)
         if self._unscale is not None:
             self._unscale(optimizer)
@@ -289,28 +303,21 @@ class AutomaticOptimization:
         if self._clip is not None:
             self._clip(optimizer)
 
-    def _unpack(self, output: Any) -> Tensor | None:
-        """The loss in what a step returned that is no plain tensor."""
-        if output is None:
-            if self._trainer.world_size > 1:
-                raise RuntimeError(
-                    "training_step returned None on one of several processes, and the others would wait for its gradients; return a loss"
-                    " of 0."
-                )
-            return None
-        if isinstance(output, Tensor):
-            return output
-        if not isinstance(output, Mapping):
-            raise MisconfigurationException(
-                f"training_step returned a {type(output).__name__}; it must return a scalar tensor, a mapping with the key 'loss', or None"
-                " to skip the batch."
-            )
-        if "loss" not in output:
-            raise MisconfigurationException(f"training_step returned a mapping with the keys {list(output)}; the key 'loss' is missing.")
-        loss = output["loss"]
-        if not isinstance(loss, Tensor):
-            raise MisconfigurationException(f"training_step returned {loss!r} as 'loss'; it must be a scalar tensor.")
-        return loss
+    @property
+    def keeps_gradients(self) -> bool:
+        """Whether an open window is in the gradients alone, and not in batches that its optimizer evaluates again."""
+        return self._evaluations is None
+
+    def window_state(self) -> dict[str, Any]:
+        """What is to be known of the open window beside its gradients, in plain numbers."""
+        state = {"held": self.held, "contributed": self.contributed, "divisor": self.divisor, "size": self._window_size}
+        return state | self.weights.state()
+
+    def restore_window(self, state: dict[str, Any]) -> None:
+        """Goes on with an open window; its gradients are in the parameters."""
+        self.held, self.contributed = state["held"], state["contributed"]
+        self.divisor, self._window_size = state["divisor"], state["size"]
+        self.weights.load_state(state)
 
     def outputs(self) -> dict[str, Any]:
         """What `on_train_batch_end` is handed: the loss, divided by the window's size, and the rest, all detached."""
@@ -322,43 +329,9 @@ class AutomaticOptimization:
         if not isinstance(self.output, Mapping):
             return {"loss": loss.detach()}
         rest = {name: map_tensors(Tensor.detach, value) for name, value in self.output.items() if name != "loss"}
+        if rest.get("num_items") is not None:  # its share in the window is not what a loss is shown for
+            loss = self.output["loss"] / self.divisor
         return {"loss": loss.detach(), **rest}
-
-
-def _step_each(call: Callable[..., Any], optimizers: list[Any], epoch: int, batch_idx: int, closure: Callable[[], Any]) -> None:
-    """Steps optimizers; of several, the first that asks for the closure has forward and backward run for all."""
-    once = functools.cache(closure) if len(optimizers) > 1 else closure
-    for optimizer in optimizers:
-        call(epoch, batch_idx, optimizer, once)
-
-
-def runs_closure_inside(optimizer: Any) -> bool:
-    """Whether an optimizer must be given the closure that runs forward and backward.
-
-    Those of torch call it first of all, so that it may as well run before; only one that calls it again, like LBFGS, requires it in its
-    signature. Those of other packages get it always.
-    """
-    step = type(optimizer).step
-    parameter = inspect.signature(step).parameters.get("closure")
-    return not (step.__module__.startswith("torch.optim") and parameter is not None and parameter.default is None)
-
-
-def note_unfit_loss(error: RuntimeError, loss: Tensor) -> None:
-    """Adds to what torch says of a loss without backward what that means for `training_step`."""
-    if loss.numel() != 1:
-        error.add_note(f"training_step returned a loss of shape {tuple(loss.shape)}; return one number, such as loss.mean().")
-    elif not loss.requires_grad:
-        error.add_note(
-            "training_step returned a loss that depends on no parameter that is trained: it was detached or made without gradients, or all"
-            " parameters are frozen."
-        )
-
-
-def rescale_gradients(optimizer: Any, factor: float) -> None:
-    """Multiplies all gradients of an optimizer, in place."""
-    for parameter in optimizer_parameters(optimizer):
-        if parameter.grad is not None:
-            parameter.grad.mul_(factor)
 
 
 def training_step(trainer: Any) -> Callable[[Any, int], Any]:
