@@ -1,4 +1,4 @@
-"""The `lx` command: `lx plugins`, `lx env`, `lx verify-resume`, `lx upgrade-checkpoint`, `lx consolidate`, and the subcommands of plugins.
+"""The `lx` command: `lx plugins`, `lx env`, `lx ckpt`, `lx verify-resume`, `lx upgrade-checkpoint`, `lx consolidate`, and those of plugins.
 
 They add them through the hook `lx_cli_commands`.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 import lx
-from lx.cli import consolidate, env, plugins, upgrade, verify_resume
+from lx.cli import ckpt, consolidate, env, plugins, upgrade, verify_resume
 from lx.cli.table import columns
 from lx.kernel.errors import LxError
 from lx.kernel.manager import PluginManager
@@ -43,6 +43,7 @@ class CommandLine:
         self._commands: dict[str, Command] = {}
         self.add_command("plugins", lambda arguments: plugins.run(manager, arguments), help="lists the plugins, or shows one")
         self.add_command("env", lambda arguments: env.run(manager, arguments), help="prints versions and devices, for bug reports")
+        self.add_command("ckpt", lambda arguments: ckpt.run(manager, arguments), help="inspects, verifies, compares, converts checkpoints")
         self.add_command("upgrade-checkpoint", upgrade.run, help="rewrites files of older releases of Lightning in the layout of today")
         self.add_command("verify-resume", verify_resume.run, help="kills a training script at random points, and checks how it resumes")
         self.add_command("consolidate", consolidate.run, help="makes one file of the folder that a sharded run saved")

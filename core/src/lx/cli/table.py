@@ -3,7 +3,7 @@
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 GAP = "  "
 
@@ -13,10 +13,11 @@ def output_width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def columns(rows: Sequence[Sequence[str]], width: int | None = None, indent: str = "") -> str:
+def columns(rows: Sequence[Sequence[str]], width: int | None = None, indent: str = "", right: Collection[int] = ()) -> str:
     """Rows as lines of aligned columns; the last column is wrapped so that no line is longer than `width` characters.
 
-    It stays at least 12 characters wide, so a very narrow terminal breaks lines itself.
+    It stays at least 12 characters wide, so a very narrow terminal breaks lines itself. The columns in `right`, of which the last cannot be
+    one, end at the same place, as numbers should.
 
     >>> print(columns([("slug", "components"), ("csv", "logger: csv, and more")], width=18))
     slug  components
@@ -29,7 +30,8 @@ def columns(rows: Sequence[Sequence[str]], width: int | None = None, indent: str
     room = max(width - left, 12) if width is not None else None
     lines = []
     for row in flat:
-        head = indent + "".join(cell.ljust(size) + GAP for cell, size in zip(row, widths, strict=False))
+        cells = [cell.rjust(size) if at in right else cell.ljust(size) for at, (cell, size) in enumerate(zip(row, widths, strict=False))]
+        head = indent + "".join(cell + GAP for cell in cells)
         first, *further = textwrap.wrap(row[-1], room, break_on_hyphens=False) if room and row[-1] else [row[-1]]
         lines += [(head + first).rstrip(), *(" " * left + line for line in further)]
     return "\n".join(lines)
