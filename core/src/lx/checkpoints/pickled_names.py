@@ -34,6 +34,15 @@ HARMLESS: dict[str, Any] = {
 """What else may be among hyperparameters and cannot run code."""
 
 
+def has_stand_in(kind: type[Any]) -> bool:
+    """Whether `reading` reads objects of a class of today as what they were, though torch would refuse them.
+
+    >>> has_stand_in(argparse.Namespace), has_stand_in(pathlib.PosixPath), has_stand_in(argparse.ArgumentParser)
+    (True, True, False)
+    """
+    return kind is AttributeDict or f"{kind.__module__}.{kind.__qualname__}" in HARMLESS
+
+
 def reading(read: Callable[[], T], source: Any, safely: bool) -> T:
     """What `read` gives; once more, with stand-ins, if it fails for the sake of classes that are harmless.
 
