@@ -47,7 +47,7 @@ def test_depth_limits_the_layers_and_never_the_totals(max_depth, names):
 
 @pytest.mark.parametrize("max_depth", [-2, "top", None])
 def test_other_depths_are_refused(max_depth):
-    with pytest.raises(ValueError, match=r"max_depth is .* give -1 for all"):
+    with pytest.raises(ValueError, match=r"max_depth=.*: give -1 for all"):
         ModelSummary(Net(), max_depth=max_depth)
 
 

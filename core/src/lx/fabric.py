@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from lx.arguments.passing import or_from_environment
+from lx.arguments.passing import or_from_environment, passed_by_name
 from lx.batch import as_tensors, map_tensors, move_to
 from lx.data.samplers import distribute
 from lx.delegate import delegated
@@ -23,7 +23,7 @@ from lx.interfaces.accelerator import Accelerator
 from lx.interfaces.precision import Precision
 from lx.interfaces.strategy import Strategy
 from lx.kernel import PluginManager, default_manager
-from lx.kernel.errors import CheckpointKeyError
+from lx.kernel.errors import ArgumentValueError, CheckpointKeyError
 from lx.rank_zero import rank_zero_only, rank_zero_warn
 from lx.resolution.request import Request, Resolution
 from lx.resolution.resolve import resolve
@@ -44,6 +44,7 @@ class Fabric:
     """
 
     @or_from_environment("LX_FABRIC_", "LT_")
+    @passed_by_name
     def __init__(
         self,
         *,
@@ -166,8 +167,8 @@ class Fabric:
         `ValueError` for what was set up already, before anything is moved.
         """
         self.setup_environment()
-        for given in (module, *optimizers):
-            require_original(given)
+        for place, given in enumerate((module, *optimizers)):
+            require_original(given, Optimizer if place else nn.Module)
         if not optimizers:
             ready: Any = self._wrap(module, self.strategy.setup_module(self._moved(module, move_to_device)))
         elif self.strategy.capabilities.joint_setup:
@@ -196,7 +197,7 @@ class Fabric:
         if self.strategy.capabilities.joint_setup:
             raise RuntimeError("this strategy sets up a module and its optimizers together: fabric.setup(module, *optimizers).")
         for optimizer in optimizers:
-            require_original(optimizer)
+            require_original(optimizer, Optimizer)
             if any(parameter.is_meta for group in optimizer.param_groups for parameter in group["params"]):
                 raise RuntimeError(
                     f"this {type(optimizer).__name__} holds parameters on the meta device, which it would lose sight of; set up the module"
@@ -214,9 +215,7 @@ class Fabric:
         return ready[0] if len(ready) == 1 else ready
 
     def _setup_dataloader(self, loader: Any, use_distributed_sampler: bool, move_to_device: bool) -> FabricDataLoader:
-        require_original(loader)
-        if not isinstance(loader, DataLoader):
-            raise TypeError(f"setup_dataloaders takes torch's DataLoader, not {type(loader).__name__}.")
+        require_original(loader, DataLoader)
         if use_distributed_sampler and self.strategy.capabilities.distributed:
             share, seed = self.strategy.distributed_sampler_kwargs, int(os.environ.get(SEED_VARIABLE, "0"))
             loader = distribute(loader, share["num_replicas"], share["rank"], seed=seed)
@@ -263,7 +262,7 @@ class Fabric:
     ) -> torch.Tensor | None:
         """Clips by value or by norm, of which exactly one must be given; returns the norm before, for `max_norm`."""
         if (clip_val is None) == (max_norm is None):
-            raise ValueError("clip_gradients takes either clip_val or max_norm.")
+            raise ArgumentValueError(f"clip_val={clip_val!r}, max_norm={max_norm!r}: it takes either clip_val or max_norm.")
         module, optimizer = unwrap(module), unwrap(optimizer)
         self.precision.unscale_gradients(optimizer)
         if max_norm is not None:

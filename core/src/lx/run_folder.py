@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from lx.kernel.errors import MisconfigurationException
+from lx.kernel.errors import ArgumentTypeError, MisconfigurationException
 
 _VERSION = re.compile(r"version_(\d+)")
 
@@ -17,7 +17,8 @@ class RunFolder:
 
     `save_dir` (None: the working directory) may hold `~` and environment variables. `name` None or "" drops its level. `version` None
     takes the next free `version_<N>` when it is first asked for; a number N is `version_<N>`; a string is a folder name. Copies, also
-    pickled ones, keep the version. Raises `MisconfigurationException` for a remote `save_dir` and for a version that is neither.
+    pickled ones, keep the version. Raises `MisconfigurationException` for a remote `save_dir`, for a version that is
+    neither, and for what is no path or name.
 
     >>> RunFolder("logs", name="digits", version=3).log_dir.replace(os.sep, "/")
     'logs/digits/version_3'
@@ -30,6 +31,11 @@ class RunFolder:
         version: int | str | None = None,
         sub_dir: str | os.PathLike[str] | None = None,
     ) -> None:
+        for argument, value in (("save_dir", save_dir), ("sub_dir", sub_dir)):
+            if not (value is None or isinstance(value, str | os.PathLike)):
+                raise ArgumentTypeError(f"{argument}={value!r}: it must be a path, as a string or a Path, or None.")
+        if not (name is None or isinstance(name, str)):
+            raise ArgumentTypeError(f"name={name!r}: it must be the name of a folder, or None for none.")
         self.save_dir = os.path.expanduser(os.path.expandvars(os.fspath(save_dir or os.curdir)))
         if "://" in self.save_dir:
             raise MisconfigurationException(

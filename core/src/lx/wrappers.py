@@ -13,6 +13,7 @@ from lx.data.samplers import set_epoch
 from lx.dataloader_iter import takes_iterator, until_the_end
 from lx.interfaces.precision import Precision
 from lx.interfaces.strategy import Strategy
+from lx.kernel.errors import ArgumentTypeError
 
 STEP_METHODS = ("training_step", "validation_step", "test_step", "predict_step")
 
@@ -300,7 +301,13 @@ def is_wrapped(obj: Any) -> bool:
     return isinstance(obj, FabricModule | FabricOptimizer | FabricDataLoader)
 
 
-def require_original(obj: Any) -> None:
-    """Raises `ValueError` for what came out of `Fabric.setup` or one of its kind."""
+def require_original(obj: Any, expected: type[Any]) -> None:
+    """Raises `ValueError` for what came out of `Fabric.setup` or one of its kind, and `ArgumentTypeError` for what cannot go into it.
+
+    An optimizer need not be one of torch's: whatever has `param_groups` is one.
+    """
     if is_wrapped(obj):
         raise ValueError(f"this {type(obj).__name__} was set up already; pass the original.")
+    if not isinstance(obj, expected) and not (expected is Optimizer and hasattr(obj, "param_groups")):
+        hint = f" Did you mean {obj.__name__}(...)?" if isinstance(obj, type) and issubclass(obj, expected) else ""
+        raise ArgumentTypeError(f"{obj!r} cannot be set up as a {expected.__name__}: pass an object of {expected.__module__}.{hint}")

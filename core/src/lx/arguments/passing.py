@@ -44,10 +44,8 @@ def passed_by_name(init: Callable[P, None]) -> Callable[P, None]:
     def checked(*args: P.args, **given: P.kwargs) -> None:
         name = type(args[0]).__name__
         if len(args) > 1:
-            raise ArgumentTypeError(
-                f"{name} takes its arguments by name, and got a {type(args[1]).__name__} without one. The model and its data are passed"
-                " to fit, validate, test or predict."
-            )
+            hint = " The model and its data are passed to fit, validate, test or predict." if hasattr(args[0], "fit") else ""
+            raise ArgumentTypeError(f"{name} takes its arguments by name, and got a {type(args[1]).__name__} without one.{hint}")
         for argument in given:
             if argument not in accepted:
                 raise ArgumentTypeError(f"{name} has no argument {argument!r}. {_instead(argument, accepted)}")

@@ -17,6 +17,10 @@ class ArgumentTypeError(MisconfigurationException, TypeError):
     """An argument has a type that it cannot have, such as a string for a number."""
 
 
+class ArgumentValueError(MisconfigurationException, ValueError):
+    """An argument has a value that it cannot have, where programs written for other trainers catch a `ValueError`."""
+
+
 class ComponentError(MisconfigurationException):
     """A component that was named could not be provided."""
 

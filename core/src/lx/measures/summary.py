@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
+from lx.kernel.errors import ArgumentValueError
 from lx.measures.footprint import Footprint, footprint, kept_for_backward, local_size
 from lx.rank_zero import rank_zero_warn
 
@@ -55,7 +56,9 @@ class ModelSummary:
         self, model: nn.Module, max_depth: int = 1, *, example_input: Any = None, context: AbstractContextManager[Any] | None = None
     ) -> None:
         if not isinstance(max_depth, int) or max_depth < -1:
-            raise ValueError(f"max_depth is {max_depth!r}; give -1 for all layers, 0 for the totals alone, or how many levels to show.")
+            raise ArgumentValueError(
+                f"max_depth={max_depth!r}: give -1 for all layers, 0 for the totals alone, or how many levels to show."
+            )
         self.max_depth = max_depth
         self.model = model
         self._shown = {name: module for name, module in model.named_modules() if name and (max_depth == -1 or name.count(".") < max_depth)}

@@ -3,6 +3,7 @@
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lx.kernel.errors import ArgumentValueError
 from lx.measures.peak_flops import compute_dtype, get_available_flops
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ class Throughput:
 
     def __init__(self, available_flops: float | None = None, world_size: int = 1, window_size: int = 100, separator: str = "/") -> None:
         if not window_size > 1:
-            raise ValueError(f"window_size={window_size!r}: a rate is that between two updates, so the window must hold 2 or more.")
+            raise ArgumentValueError(f"window_size={window_size!r}: a rate is that between two updates, so the window must hold 2 or more.")
         if not world_size > 0:
-            raise ValueError(f"world_size={world_size!r}: it is the number of processes, 1 or more.")
+            raise ArgumentValueError(f"world_size={world_size!r}: it is the number of processes, 1 or more.")
         self.available_flops = available_flops
         self.world_size = world_size
         self.window_size = window_size

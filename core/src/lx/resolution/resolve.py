@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from lx.kernel import ComponentSpec, Entry, Registry, normalise, parse
-from lx.kernel.errors import ComponentError, ComponentTypeError, MisconfigurationException, NotInstalledError
+from lx.kernel.errors import ArgumentValueError, ComponentError, ComponentTypeError, MisconfigurationException, NotInstalledError
 from lx.kernel.known import COMPONENTS
 from lx.rank_zero import rank_zero_info, rank_zero_warn
 from lx.resolution.choose import Chooser
@@ -139,7 +139,7 @@ class _Resolver:
     def _devices(self, accelerator: Choice) -> list[int]:
         wanted, nodes, cls = self.request.devices, self.request.num_nodes, accelerator.cls
         if isinstance(nodes, bool) or not isinstance(nodes, int) or nodes < 1:
-            raise ValueError(f"num_nodes={nodes!r}: it must be an integer, 1 or more.")
+            raise ArgumentValueError(f"num_nodes={nodes!r}: it must be an integer, 1 or more.")
         if isinstance(wanted, int | str | list | tuple) and (wanted in (0, "0") or not wanted):
             raise MisconfigurationException(
                 f"devices={wanted!r}: a run needs at least one device; give a number, a list of indices or 'auto'."

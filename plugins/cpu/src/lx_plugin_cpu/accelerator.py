@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from lx.interfaces.accelerator import Accelerator, AcceleratorCapabilities
-from lx.kernel.errors import MisconfigurationException
+from lx.kernel.errors import ArgumentTypeError, MisconfigurationException
 
 
 class CPUAccelerator(Accelerator):
@@ -36,12 +36,12 @@ class CPUAccelerator(Accelerator):
     def parse_devices(devices: int | str | list[int]) -> list[int]:
         """The indices below a count, a positive integer or its digits.
 
-        Raises `MisconfigurationException` for 0, and `TypeError` for anything else: processes have no indices to choose from,
+        Raises `MisconfigurationException` for 0, and `ArgumentTypeError` for anything else: processes have no indices to choose from,
         and there is no number that would be all of them.
         """
         count = int(devices) if isinstance(devices, str) and devices.strip().isdecimal() else devices
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise TypeError(f"devices={devices!r}: with the accelerator 'cpu' it is the number of processes, an integer above 0.")
+            raise ArgumentTypeError(f"devices={devices!r}: with the accelerator 'cpu' it is the number of processes, an integer above 0.")
         if count == 0:
             raise MisconfigurationException(f"devices={devices!r}: a run needs at least one process; give an integer above 0.")
         return list(range(count))

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lx.arguments.limits import count
+from lx.arguments.limits import count, is_number
 from lx.interfaces import Callback
-from lx.kernel.errors import MisconfigurationException
+from lx.kernel.errors import ArgumentTypeError, MisconfigurationException
 from lx.rank_zero import rank_zero_warn
 
 log = logging.getLogger("lx")
@@ -74,10 +74,12 @@ class EarlyStopping(Callback):
         check_on_train_epoch_end: bool | None = None,
         log_rank_zero_only: bool = False,
     ) -> None:
-        if not isinstance(monitor, str):
+        if not isinstance(monitor, str) or not monitor:
             raise MisconfigurationException(f"monitor={monitor!r}: EarlyStopping needs the name of a logged value, such as 'val_loss'.")
         if mode not in ("min", "max"):
             raise MisconfigurationException(f"mode={mode!r}: it must be 'min' or 'max'.")
+        _require_numbers(min_delta=min_delta)
+        _require_numbers(or_none=True, stopping_threshold=stopping_threshold, divergence_threshold=divergence_threshold)
         self.monitor = monitor
         self.min_delta = min_delta
         self.patience: int = count("patience", patience)
@@ -209,3 +211,10 @@ class EarlyStopping(Callback):
         self.best_score = torch.as_tensor(state_dict["best_score"]).cpu()
         self.stopping_reason = EarlyStoppingReason(state_dict.get("stopping_reason", 0))
         self.stopping_reason_message = state_dict.get("stopping_reason_message")
+
+
+def _require_numbers(*, or_none: bool = False, **given: Any) -> None:
+    """Raises `ArgumentTypeError` for an argument that is no number and no tensor, which would only be noticed when it is compared."""
+    for name, value in given.items():
+        if not (is_number(value) or isinstance(value, Tensor) or (or_none and value is None)):
+            raise ArgumentTypeError(f"{name}={value!r}: it must be a number{' or None' if or_none else ''}.")

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lx.interfaces.callback import Callback
+from lx.kernel.errors import ArgumentValueError
 from lx.measures.summary import NUMERIC, ModelSummary, totals_rows
 
 WIDTH_OF_A_LOG = 200
@@ -28,7 +29,7 @@ class RichModelSummary(Callback):
 
     def __init__(self, max_depth: int = 1, **summarize_kwargs: Any) -> None:
         if not isinstance(max_depth, int) or max_depth < -1:
-            raise ValueError(f"max_depth is {max_depth!r}; give -1 for all layers, 0 for no summary, or how many levels to show.")
+            raise ArgumentValueError(f"max_depth={max_depth!r}: give -1 for all layers, 0 for no summary, or how many levels to show.")
         self.max_depth = max_depth
         self.summarize_kwargs = summarize_kwargs
 

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from lx import Callback
+from lx.kernel.errors import ArgumentValueError
 from lx.measures.summary import ModelSummary as Summary
 from lx.measures.summary import format_table, totals_rows
 
@@ -25,7 +26,7 @@ class ModelSummary(Callback):
 
     def __init__(self, max_depth: int = 1, **summarize_kwargs: Any) -> None:
         if not isinstance(max_depth, int) or max_depth < -1:
-            raise ValueError(f"max_depth is {max_depth!r}; give -1 for all layers, 0 for no summary, or how many levels to show.")
+            raise ArgumentValueError(f"max_depth={max_depth!r}: give -1 for all layers, 0 for no summary, or how many levels to show.")
         self.max_depth = max_depth
         self.summarize_kwargs = summarize_kwargs
 

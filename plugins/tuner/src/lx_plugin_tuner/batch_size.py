@@ -4,7 +4,7 @@ from typing import Any
 
 from lx.arguments.limits import count
 from lx.interfaces import Callback
-from lx.kernel.errors import MisconfigurationException
+from lx.kernel.errors import ArgumentValueError, MisconfigurationException
 from lx.measures.memory import free_memory, is_out_of_memory
 from lx.rank_zero import rank_zero_info, rank_zero_warn
 from lx.running.fork import Fork, forked
@@ -58,7 +58,7 @@ class BatchSizeFinder(Callback):
         max_val: int = 8192,
     ) -> None:
         if mode not in self.SUPPORTED_MODES:
-            raise ValueError(f"mode={mode!r}: it must be one of {', '.join(self.SUPPORTED_MODES)}.")
+            raise ArgumentValueError(f"mode={mode!r}: it must be one of {', '.join(self.SUPPORTED_MODES)}.")
         if not 0 <= margin < 1:
             raise MisconfigurationException(f"margin={margin!r}: it must be a share, from 0.0 to less than 1.0.")
         self._mode = mode

@@ -4,7 +4,7 @@ from typing import Any
 
 from lx.arguments.limits import count
 from lx.interfaces import Callback
-from lx.kernel.errors import MisconfigurationException
+from lx.kernel.errors import ArgumentValueError, MisconfigurationException
 from lx.rank_zero import rank_zero_info, rank_zero_warn
 from lx.running.fork import forked
 from lx_plugin_tuner.curve import MODES, LRFinder
@@ -63,7 +63,7 @@ class LearningRateFinder(Callback):
         weights_only: bool | None = None,
     ) -> None:
         if mode not in self.SUPPORTED_MODES:
-            raise ValueError(f"mode={mode!r}: it must be one of {', '.join(self.SUPPORTED_MODES)}.")
+            raise ArgumentValueError(f"mode={mode!r}: it must be one of {', '.join(self.SUPPORTED_MODES)}.")
         if not 0 <= min_lr < max_lr or (min_lr == 0 and mode == "exponential"):
             raise MisconfigurationException(
                 f"min_lr={min_lr!r}, max_lr={max_lr!r}: it rises from one to the other, and in mode 'exponential' from more than 0."

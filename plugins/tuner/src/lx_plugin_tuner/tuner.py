@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 from lx.interfaces import Callback
-from lx.kernel.errors import MisconfigurationException, StopRun
+from lx.kernel.errors import ArgumentValueError, MisconfigurationException, StopRun
 from lx.rng import isolate_rng
 from lx_plugin_tuner.batch_size import BatchSizeFinder
 from lx_plugin_tuner.curve import LRFinder
@@ -91,7 +91,7 @@ class Tuner:
 
     def _check(self, method: str, for_fit: tuple[Any, Any], for_others: Any, finder: type[Callback]) -> None:
         if method not in METHODS:
-            raise ValueError(f"method={method!r}: it must be one of {', '.join(METHODS)}.")
+            raise ArgumentValueError(f"method={method!r}: it must be one of {', '.join(METHODS)}.")
         if method == "fit" and for_others is not None:
             raise MisconfigurationException("method='fit' takes train_dataloaders and val_dataloaders, not dataloaders.")
         if method != "fit" and any(loaders is not None for loaders in for_fit):
