@@ -15,6 +15,7 @@ LAYERS = (
         "lx.devices",
         "lx.enumeration",
         "lx.experiment",
+        "lx.generators",
         "lx.files",
         "lx.hparams",
         "lx.measures",

@@ -40,6 +40,16 @@ def check_switches(given: Mapping[str, Any]) -> None:
             raise ArgumentTypeError(f"{name}={value!r}: it must be True{', False or None' if optional else ' or False'}.{hint}")
 
 
+def read_policy(unseekable_data: Any) -> str:
+    """What is done with data that cannot seek, when fit goes on within an epoch; raises `MisconfigurationException` for no such policy."""
+    if unseekable_data not in ("replay", "refuse"):
+        raise MisconfigurationException(
+            f"unseekable_data={unseekable_data!r}: it must be 'replay' (what was trained on is read again and dropped) or 'refuse' (to"
+            " go on within an epoch)."
+        )
+    return str(unseekable_data)
+
+
 def read_folder(default_root_dir: Any) -> str:
     """The absolute path of `default_root_dir`, the current folder for None, a URL as it is; raises `ArgumentTypeError` for no path."""
     if default_root_dir is None:

@@ -8,12 +8,13 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 from lx.kernel.errors import ArgumentTypeError
 from lx.rank_zero import rank_zero_info, rank_zero_warn
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 RENAMED = {
     "auto_select_gpus": "devices",
@@ -50,6 +51,30 @@ def passed_by_name(init: Callable[P, None]) -> Callable[P, None]:
             if argument not in accepted:
                 raise ArgumentTypeError(f"{name} has no argument {argument!r}. {_instead(argument, accepted)}")
         init(*args, **given)
+
+    return checked
+
+
+def known_by_name(method: Callable[P, R]) -> Callable[P, R]:
+    """Has a method say what to do about an argument that it does not know.
+
+    >>> class Oven:
+    ...     @known_by_name
+    ...     def bake(self, dough, minutes=30): ...
+    >>> Oven().bake("bread", minute=3)
+    Traceback (most recent call last):
+    lx.kernel.errors.ArgumentTypeError: Oven.bake has no argument 'minute'. Did you mean 'minutes'?
+    """
+    accepted = list(inspect.signature(method).parameters)[1:]
+
+    @functools.wraps(method)
+    def checked(*args: P.args, **given: P.kwargs) -> R:
+        for argument in given:
+            if argument not in accepted:
+                raise ArgumentTypeError(
+                    f"{type(args[0]).__name__}.{method.__name__} has no argument {argument!r}. {_instead(argument, accepted)}"
+                )
+        return method(*args, **given)
 
     return checked
 

@@ -8,12 +8,12 @@ def position(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """What the counters in a checkpoint say; empty if it holds none.
 
     `epochs` is how many are over, `epoch` the one that goes on, from 0 on, or None, and `batches` how many of it were trained on. Within an
-    epoch of lx, `held` is how many batches lie in a window without a step yet, and `validating` whether a validation had begun.
+    epoch of lx, `held` is how many batches lie in a window of `window` without a step yet, and `validating` whether a validation had begun.
 
     >>> counts = {"epoch_progress": {"current": {"ready": 4, "processed": 3, "completed": 3}}}
     >>> counts["epoch_loop.batch_progress"] = {"current": {"ready": 120, "processed": 120}}
-    >>> in_words(position({"loops": {"fit_loop": {**counts, "state_dict": {"held": 2}}}}))
-    'epoch 3, after 120 batches, in an accumulation window (2 batches without a step yet)'
+    >>> in_words(position({"loops": {"fit_loop": {**counts, "state_dict": {"held": 2, "window": {"size": 4}}}}}))
+    'epoch 3, after 120 batches, in an accumulation window (2 of 4)'
     """
     try:
         fit = checkpoint["loops"]["fit_loop"]
@@ -26,9 +26,12 @@ def position(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
             "batches": batch["processed"],
             "batch_begun": within and batch["ready"] > batch["processed"],
         }
+        if within:
+            found |= {name: known[name] for name in ("held", "validating") if name in known}
+            found |= {"window": known["window"]["size"]} if "size" in known.get("window", {}) else {}
     except (KeyError, TypeError, AttributeError):
         return {}
-    return found | ({name: known[name] for name in ("held", "validating") if name in known} if within else {})
+    return found
 
 
 def in_words(found: Mapping[str, Any]) -> str:
@@ -47,7 +50,8 @@ def in_words(found: Mapping[str, Any]) -> str:
     if found.get("validating"):
         phrases.append("in the validation that follows")
     if found.get("held"):
-        phrases.append(f"in an accumulation window ({_batches(found['held'])} without a step yet)")
+        of = f" of {found['window']}" if "window" in found else " so far"
+        phrases.append(f"in an accumulation window ({found['held']}{of})")
     return ", ".join(phrases)
 
 

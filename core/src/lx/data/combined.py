@@ -92,8 +92,23 @@ class CombinedLoader:
 
     def _together(self) -> Iterator[tuple[Any, int, int]]:
         limited = self._limited()
-        iterators = [_first(loader, limit) for loader, limit in limited]
-        exhausted = [False] * len(limited)
+        return self._rows([_first(loader, limit) for loader, limit in limited], [False] * len(limited))
+
+    def taken(self, rows: int) -> list[int]:
+        """How many batches of each loader's pass are taken when so many came of the whole; not where one comes after the other."""
+        if self.mode != "max_size_cycle":
+            return [int(min(rows, length)) for length in self.lengths()]
+        # After its last batch a loader starts again when it is asked for one more.
+        return [int((rows - 1) % length) + 1 if 0 < length < rows else rows for length in self.lengths()]
+
+    def gone_on_with(self, iterators: list[Iterator[Any]], rows: int) -> Iterator[tuple[Any, int, int]]:
+        """What comes after so many batches of the whole, of passes over the loaders that stand at what `taken` says."""
+        parts = zip(iterators, self._limited(), self.taken(rows), strict=True)
+        left = [batches if limit == math.inf else islice(batches, max(int(limit) - gone, 0)) for batches, (_, limit), gone in parts]
+        return self._rows(left, [rows > length for length in self.lengths()])
+
+    def _rows(self, iterators: list[Iterator[Any]], exhausted: list[bool]) -> Iterator[tuple[Any, int, int]]:
+        limited = self._limited()
         batch_idx = 0
         while limited:
             row = []

@@ -146,18 +146,19 @@ class Batches:
     """The batches of an iterator with their indices, from `start` on and up to `total` (`inf` for all there are).
 
     `last` is the index of the last batch, once it is known. Of a loader that has a length it is known at once, and nothing is fetched
-    ahead; without (`sized=False`), one batch is, to know which is the last.
+    ahead; without (`sized=False`), one batch is, to know which is the last: that is in `ahead`.
 
     >>> batches = Batches(iter("ab"), math.inf, sized=False)
     >>> [(index, batch, index == batches.last) for index, batch in batches]
     [(0, 'a', False), (1, 'b', True)]
     """
 
-    __slots__ = ("_iterator", "_start", "last")
+    __slots__ = ("_iterator", "_start", "ahead", "last")
 
     def __init__(self, iterator: Iterator[Any], total: int | float, *, sized: bool = True, start: int = 0) -> None:
         self._iterator = iterator
         self._start = start
+        self.ahead: tuple[Any, ...] = ()
         self.last = total - 1
         if sized and total != math.inf:
             # Plain C iterators: this is in the way of every batch.
@@ -175,5 +176,6 @@ class Batches:
             following = next(iterator, nothing) if index < self.last else nothing
             if following is nothing:
                 self.last = index
+            self.ahead = () if following is nothing else (following,)
             yield batch
             index, batch = index + 1, following

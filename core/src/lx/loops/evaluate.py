@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lx.data.combined import CombinedLoader, set_epochs
+from lx.data.position import generators_of_passes, passes_over
 from lx.data.source import Batches
 from lx.dataloader_iter import handed_to, takes_iterator
 from lx.loops.progress import BatchProgress
@@ -41,6 +42,7 @@ class Evaluation:
         self.prefix = stage.dataloader_prefix or ""
         self._limit = limit
         self._loaders: CombinedLoader | None = None
+        self._passes: Any = None
         self.loaded_in = 0  # the epoch in which the loaders were asked for
         self.num_batches: list[int | float] = []
         module = trainer.lightning_module
@@ -55,6 +57,7 @@ class Evaluation:
         trainer = self._trainer
         if self._loaders is None or reload:
             self._loaders = trainer.loaders.evaluation(trainer.source.request(self.prefix), self.prefix)
+            self._passes = passes_over(self._loaders)
             self.loaded_in = trainer.current_epoch
             name = f"limit_{self.prefix}_batches"
             sequential = self._loaders.mode == "sequential"
@@ -65,6 +68,11 @@ class Evaluation:
             if trainer.state.fn != "fit":
                 getattr(trainer, f"{trainer.state.fn}_loop").max_batches = self.num_batches
         return self.num_batches
+
+    @property
+    def generators(self) -> list[Any]:
+        """The random generators that the loaders hold."""
+        return [] if self._loaders is None else generators_of_passes(self._passes)
 
     def forget_data(self) -> None:
         """Lets go of the loaders, so that they are asked for again; in the hooks of its start, for this very run."""
@@ -111,8 +119,8 @@ class Evaluation:
     def _each(self) -> list[Any]:
         assert self._loaders is not None
         if self._loaders.mode == "sequential":
-            return self._loaders.flattened
-        return [(batch for batch, _, _ in self._loaders)]
+            return self._passes.flattened  # type: ignore[no-any-return]
+        return [(batch for batch, _, _ in self._passes)]
 
     def _run_loader(
         self, batches: Iterator[Any], count: int | float, dataloader_idx: int, several: bool, progress: BatchProgress, quiet: bool

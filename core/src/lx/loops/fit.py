@@ -7,8 +7,9 @@ from typing import Any
 
 from lx.arguments.bounds import count_steps, counted
 from lx.arguments.spans import Unit
-from lx.checkpoints.unfinished import restore_meters
+from lx.checkpoints.unfinished import random_states, restore_meters, restore_random
 from lx.data.combined import CombinedLoader, as_combined, length_of, set_epochs
+from lx.data.position import generators_of_passes, go_on, passes_over, place_of, reads_again
 from lx.data.samples import SamplesSeen
 from lx.dataloader_iter import handed_to
 from lx.kernel.errors import MisconfigurationException
@@ -53,6 +54,8 @@ class FitLoop:
         self.epoch_loop: TrainEpoch | None = None
         self.validation: Evaluation | None = None
         self._loader: Any = None
+        self._passes: Any = None  # the same, of passes that can be gone on with
+        self.before_validation: dict[str, Any] = {}  # the states of random generators
         self._loaded_in = 0  # the epoch in which the loader was asked for
         self.carried: dict[str, Any] | None = None  # what a checkpoint holds beside the counters
         self._place = Resumption()
@@ -96,14 +99,13 @@ class FitLoop:
         trainer, progress = self._trainer, self.progress
         trainer.log.at_step = True
         place, self._place = self._place, Resumption()
-        start, again = progress.batch.processed if place.within_epoch else 0, 0 if place.loaders_go_on else place.held
-        iterator = self._iterate(start, again)
         if place.within_epoch:
-            if not place.loaders_go_on:
-                # What was trained on before is passed over, so that no batch is seen twice.
-                iterator = itertools.islice(iterator, progress.batch.ready - again, None)
+            self._load_data()
+            iterator = self._go_on(place)
             restore_meters(trainer, place.meters)
         else:
+            restore_random(trainer, place.random)
+            iterator = self._iterate()
             progress.epoch["ready"] += 1
             progress.begin_epoch()
             epoch.optimize.begin_epoch()
@@ -143,13 +145,51 @@ class FitLoop:
         if trainer.received_sigterm:
             trainer.run.termination.end_here()
 
-    def _iterate(self, start: int = 0, held: int = 0) -> Iterator[Any]:
+    def _iterate(self) -> Iterator[Any]:
         """Begins to go through the training loader, asked for again where that is due."""
         self._load_data()
         set_epochs(self._loader, self.progress.epoch["completed"])
-        iterator = iter(self._loader)
-        self.samples.begin(self._loader, processes=self._trainer.world_size, start=start, held=held)
+        iterator = iter(self._passes)
+        self.samples.begin(self._loader, processes=self._trainer.world_size)
         return (batch for batch, _, _ in iterator) if isinstance(self._loader, CombinedLoader) else iterator
+
+    def _go_on(self, place: Resumption) -> Iterator[Any]:
+        """Goes on in the midst of a pass over the training loader, with the batch after the last one that counts.
+
+        Loaders that keep a state do so by themselves; of others the order is drawn again, and what was trained on is passed over.
+        """
+        set_epochs(self._loader, self.progress.epoch["completed"])
+        taken = self.progress.batch.processed - place.again
+        if place.loaders_go_on:
+            iterator = iter(self._passes)
+        else:
+            if taken:
+                reads_again(self._passes, taken, self._trainer.unseekable_data)
+            places = (place.random or {}).get("passes", [])
+            iterator = go_on(self._passes, places, taken + len(place.ahead))
+        restore_random(self._trainer, place.random)
+        self.samples.begin(self._loader, processes=self._trainer.world_size, start=self.progress.batch.processed, held=place.again)
+        rest = (batch for batch, _, _ in iterator) if isinstance(self._loader, CombinedLoader) else iterator
+        return itertools.chain(place.ahead, rest)
+
+    @property
+    def place(self) -> list[Any]:
+        """Where the passes over the training loaders stand, after the last batch that was trained on."""
+        ahead = 0 if self.epoch_loop is None else len(self.epoch_loop.ahead)
+        return [] if self._passes is None else place_of(self._passes, self.progress.batch.processed + ahead)
+
+    @property
+    def generators(self) -> tuple[list[Any], list[Any]]:
+        """The random generators that the loaders of training and of validation hold."""
+        validation = self.validation.generators if self.validation is not None else []
+        return ([] if self._passes is None else generators_of_passes(self._passes)), validation
+
+    @property
+    def validation_is_unfinished(self) -> bool:
+        """Whether a validation of the epoch runs that has batches left."""
+        batch = self.progress.val_batch
+        done = 0 < batch.ready == batch.completed and batch.is_last_batch
+        return self._trainer.state.stage is RunningStage.VALIDATING and not done
 
     # -- what a trainer tells of it ---------------------------------------------------------------------------------------
 
@@ -247,6 +287,7 @@ class FitLoop:
             return
         self._loader = trainer.loaders.train(trainer.source.request("train"))
         self._loaded_in = self.progress.epoch["completed"]
+        self._passes = passes_over(self._loader)
         trainer.train_dataloader = self._loader
         limit = limits.limit_train_batches
         self.num_training_batches = trainer.loaders.count(self._loader, "limit_train_batches", limit)
@@ -291,6 +332,7 @@ class FitLoop:
         """A validation inside of the epoch; the training metrics and modes are as before when it returns."""
         assert self.validation is not None
         trainer = self._trainer
+        self.before_validation = random_states(trainer)
         trainer.state.stage = RunningStage.VALIDATING
         if clears_gradients:
             trainer.dispatch.call_own("on_validation_model_zero_grad")

@@ -40,6 +40,18 @@ class ManualOptimization:
     def finish(self) -> None:
         """Does nothing: there are no windows."""
 
+    @property
+    def keeps_gradients(self) -> bool:
+        """True: whether gradients wait for a step is the module's affair, so that a checkpoint holds those that are there."""
+        return True
+
+    def window_state(self) -> dict[str, Any]:
+        """Nothing: there are no windows."""
+        return {}
+
+    def restore_window(self, state: dict[str, Any]) -> None:
+        """Does nothing: there are no windows."""
+
     def run(self, batch: Any, batch_idx: int, closes: bool) -> None:
         """Hands one batch to the module."""
         outer, self._log.site = self._log.site, "training_step"

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lx.checkpoints.unfinished import random_of_rank
 from lx.data.combined import as_combined, length_of
 from lx.kernel.errors import MisconfigurationException
 from lx.loops.schedule import Schedule
@@ -17,7 +18,9 @@ class Resumption:
     `within_epoch`: an epoch is gone on with. `held`: so many batches, the last that were trained on, lie in a window without a step yet.
     `after_batch`: not all was done that comes after the last batch; of that, `sends` is its values to the loggers, and `validates` its
     validation. `owes_plateaus`: the epoch is over but for its plateau schedulers. `meters`: what the epoch had logged. `loaders_go_on`: the
-    loaders themselves go on where they were.
+    loaders themselves go on where they were. `random`: the states of the generators, and the place in the passes over the loaders.
+    `gradients` and `window`: those of the batches that are held; None where the file has none, so that these batches come again. `ahead`:
+    the batch that had been fetched and not trained on, if any.
     """
 
     within_epoch: bool = False
@@ -28,6 +31,15 @@ class Resumption:
     validates: bool = False
     meters: tuple[Any, ...] = ()
     loaders_go_on: bool = False
+    random: dict[str, Any] | None = None
+    gradients: dict[str, Any] | None = None
+    window: dict[str, Any] | None = None
+    ahead: tuple[Any, ...] = ()
+
+    @property
+    def again(self) -> int:
+        """How many batches come again, since their gradients are lost."""
+        return 0 if self.loaders_go_on or self.gradients is not None else self.held
 
 
 def find_place(trainer: Any, progress: Any, carried: dict[str, Any] | None, max_epochs: int | None) -> Resumption:
@@ -37,6 +49,7 @@ def find_place(trainer: Any, progress: Any, carried: dict[str, Any] | None, max_
     `MisconfigurationException` if the place lies beyond `max_epochs`.
     """
     epoch = progress.epoch
+    random = random_of_rank(trainer, (carried or {}).get("random", ()))
     if carried is None:  # an epoch that an earlier fit left midway begins anew
         epoch["ready"] = epoch["started"] = epoch["processed"] = epoch["completed"]
     if max_epochs not in (None, -1) and epoch["completed"] > (max_epochs or 0):
@@ -47,9 +60,9 @@ def find_place(trainer: Any, progress: Any, carried: dict[str, Any] | None, max_
     if over:
         epoch["completed"] = epoch["processed"]
     if epoch["ready"] <= epoch["processed"]:
-        return Resumption(owes_plateaus=over and not progress.batch.cut_short)
+        return Resumption(owes_plateaus=over and not progress.batch.cut_short, random=random)
     epoch["started"] = epoch["ready"]
-    return _find_batch(trainer, progress, carried)
+    return replace(_find_batch(trainer, progress, carried), random=random)
 
 
 def _find_batch(trainer: Any, progress: Any, carried: dict[str, Any] | None) -> Resumption:
@@ -66,18 +79,29 @@ def _find_batch(trainer: Any, progress: Any, carried: dict[str, Any] | None) -> 
     if carried is not None and "windows_before" not in carried and not progress.manual:
         progress.windows = progress.steps - (after_batch and not held)  # in Lightning, each window is a step
     batch.rewind()
-    return Resumption(True, False, held, after_batch, in_hooks, validates, tuple(known.get("meters", ())))
+    return Resumption(
+        within_epoch=True,
+        held=held,
+        after_batch=after_batch,
+        sends=in_hooks,
+        validates=validates,
+        meters=tuple(known.get("meters", ())),
+        gradients=known.get("gradients"),
+        window=known.get("window"),
+        ahead=tuple(known.get("ahead", ())),
+    )
 
 
 def restore_loaders(loader: Any, place: Resumption, carried: dict[str, Any] | None) -> Resumption:
     """Gives the loaders that keep a state the one of the checkpoint.
 
-    Within an epoch only if all keep one, since otherwise they would go on at different places, and only if they have a length: of those
-    without, a batch more was fetched than was trained on.
+    Within an epoch only if all keep one, since otherwise they would go on at different places. Of those without a length a batch more was
+    fetched than was trained on, which must be in the file, too.
     """
     states = (carried or {}).get("combined_loader")
     loaders = as_combined(loader)
-    if not states or (place.within_epoch and (len(states) < len(loaders.flattened) or length_of(loader) == math.inf)):
+    lost = length_of(loader) == math.inf and not place.ahead
+    if not states or (place.within_epoch and (len(states) < len(loaders.flattened) or lost)):
         return place
     loaders.load_state_dict(states)
     return replace(place, loaders_go_on=place.within_epoch)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from lx.checkpoints.unfinished import restore_window
 from lx.data.source import Batches
 from lx.loops.manual import ManualOptimization
 from lx.loops.optimize import AutomaticOptimization
@@ -36,6 +37,12 @@ class TrainEpoch:
         self._flush_every = 1 if limits.fast_dev_run else limits.log_every_n_steps
         self._seconds = limits.val_check_seconds
         self._last_validation = time.monotonic()
+        self._source: Batches | None = None
+
+    @property
+    def ahead(self) -> tuple[Any, ...]:
+        """The batch that was fetched and not trained on yet, of a loader without a length."""
+        return self._source.ahead if self._source is not None else ()
 
     def run(self, loader: Iterator[Any], total: int | float, sized: bool, place: Resumption) -> None:
         """Trains on the batches of an iterator, from the progress on; `total` is their number, `inf` if it is unknown."""
@@ -44,7 +51,8 @@ class TrainEpoch:
             self._trainer.run.hand_out_optimizers()
             self._take_optimizers()
         if not place.within_epoch or self._goes_on(loader, total, sized, place):
-            self._train_on(Batches(loader, total, sized=sized, start=progress.batch.ready), total, sized)
+            self._source = Batches(loader, total, sized=sized, start=progress.batch.ready)
+            self._train_on(self._source, total, sized)
         if self.optimize.held:
             # The batches came to an end earlier than the loader said, or at the module's wish: the window closes with what it holds.
             self.optimize.finish()
@@ -105,11 +113,13 @@ class TrainEpoch:
         """Brings the epoch of a checkpoint to where its next batch can come; returns whether one may."""
         trainer, fit, progress = self._trainer, self._fit, self._fit.progress
         ready = progress.batch.ready
-        if place.loaders_go_on and place.held:
+        if place.gradients is not None:
+            restore_window(trainer, self.optimize, place.gradients, place.window or {})
+        elif place.loaders_go_on and place.held:
             # The batches of the open window do not come again: it closes where it would have, with the mean gradient of the others.
             self.optimize.closes_window(total - ready + place.held, False)
             self.optimize.held = place.held
-        again = [] if place.loaders_go_on else range(ready - place.held, ready)
+        again = range(ready - place.again, ready)
         for batch_idx, batch in zip(again, loader, strict=False):
             # Their gradients are not in the checkpoint. Of all else that they did the first time, nothing is done again.
             self.optimize.closes_window(total - batch_idx, False)

@@ -1,0 +1,226 @@
+"""Passes over a loader that can be begun again in their midst: in the same order, at the next batch, without loading those before.
+
+The order of a pass follows from the random generators as they were when it began. With their states a pass is begun again: its sampler
+draws what it drew then, and is advanced past the batches that were taken. What workers draw while they load a batch follows from the pass
+and the number of the batch, and not from the batches before it, so that whoever goes on at a batch loads it as it would have been.
+"""
+
+import copy
+from collections import deque
+from collections.abc import Iterator
+from itertools import chain, count, islice
+from typing import Any
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+
+from lx.data.combined import CombinedLoader
+from lx.data.samplers import clone
+from lx.data.seeded import Drawn, Seeded, SeededWorker
+from lx.generators import generators_of, restore, states
+from lx.kernel.errors import MisconfigurationException
+from lx.rank_zero import rank_zero_info, rank_zero_only
+
+STEP = 0x9E3779B97F4A7C15
+"""2**64 over the golden ratio, made odd: its multiples spread evenly (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195)."""
+
+
+class Order:
+    """In the place of a sampler, or of a batch sampler, one whose pass can begin in its midst; in all else it is the one within.
+
+    For workers it says what each batch is drawn from, too. `draws` is called right before the sampler is asked for the first time.
+    """
+
+    def __init__(self, inner: Any, works: bool) -> None:
+        self.inner = inner
+        self.works = works
+        self.seed = 0
+        self.draws: Any = None
+        self._skip: int | None = None
+        self._source: Iterator[Any] = iter(())
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "inner":  # while a copy is made
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._source = iter(self.inner)
+        return self._numbered() if self.works else self._in_order()
+
+    def begin_at(self, skip: int) -> None:
+        """Has the next pass begin after so many batches."""
+        self._skip = skip
+
+    def draw(self) -> None:
+        """In a pass that begins in its midst, draws the order, and passes over the batches before; once, and nothing in any other."""
+        if self._skip is None:
+            return
+        if type(self.inner) is BatchSampler:  # samples are passed over in a tenth of the time that batches of them take
+            samples = iter(self.inner.sampler)
+            deque(islice(samples, self._skip * self.inner.batch_size), maxlen=0)
+            self._source = iter(BatchSampler(samples, self.inner.batch_size, self.inner.drop_last))
+        else:
+            deque(islice(self._source, self._skip), maxlen=0)
+        self._skip = None
+        first = list(islice(self._source, 1))  # most samplers draw when they are asked for the first time
+        self._source = chain(first, self._source)
+
+    def _in_order(self) -> Iterator[Any]:
+        if self._skip is None and self.draws is not None:
+            self.draws()
+        self.draw()
+        yield from self._source
+
+    def _numbered(self) -> Iterator[Drawn]:
+        first = self._skip or 0
+        self.draws()
+        self.draw()
+        for number, indices in zip(count(first), self._source):
+            yield Drawn((self.seed + number * STEP) % 2**64, indices)
+
+
+class Passes:
+    """A loader whose passes can be gone on with: iterated like the loader, it remembers how each pass began.
+
+    >>> loader = DataLoader(range(6), batch_size=2, shuffle=True)
+    >>> passes = Passes(loader)
+    >>> whole, place = [batch.tolist() for batch in passes], passes.state(1)
+    >>> [batch.tolist() for batch in passes.go_on(place)] == whole[1:]
+    True
+    """
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+        self.generators = generators_of(loader)
+        self._order, self._iterated = _ordered(loader)
+        self._start: dict[str, Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._begin(None)
+
+    @property
+    def seekable(self) -> bool:
+        """Whether batches are passed over without being loaded."""
+        return self._order is not None or isinstance(self.loader, list | tuple)
+
+    def state(self, taken: int) -> dict[str, Any] | None:
+        """Where the pass stands after so many batches were taken; None if none has begun."""
+        return None if self._start is None else {"start": self._start, "taken": taken}
+
+    def go_on(self, state: dict[str, Any]) -> Iterator[Any]:
+        """The rest of the pass that `state` tells of; what is drawn from the generators until the next batch is asked for means nothing.
+
+        Without a `start` in it, as of a file that says nothing of it, the order may be another one.
+        """
+        start, taken = state.get("start"), state["taken"]
+        if start is None and not taken:
+            return self._begin(None)
+        start = start or states(self.generators)
+        restore(start, self.generators)
+        if self._order is None:
+            return islice(self._begin(start), taken, None)
+        self._order.begin_at(taken)
+        batches = self._begin(start)
+        if not self._order.works:
+            restore(start, self.generators)  # the iterator has drawn a seed for workers that it does not have
+            self._order.draw()
+        return batches
+
+    def _begin(self, start: dict[str, Any] | None) -> Iterator[Any]:
+        """Begins a pass; without workers its sampler draws later, and that is when it is looked from what."""
+        self._start = start
+        if self._order is None:
+            self._start = start or states(self.generators)
+        elif not self._order.works:
+            self._order.draws = self._remember
+        else:
+            self._start = start = start or states(self.generators)
+            self._order.seed = _seed_of(start)
+            # Workers that persist are started once, which draws a number: a pass is the same whether its workers are new or not.
+            self._order.draws = (lambda: restore(start, self.generators)) if self.loader.persistent_workers else _nothing
+        return iter(self._iterated)
+
+    def _remember(self) -> None:
+        self._start = states(self.generators)
+
+
+def _nothing() -> None:
+    """What there is to do where nothing is to be put back."""
+
+
+def passes_over(loader: Any) -> Any:
+    """The same loader, or combination of loaders, of passes that can be gone on with."""
+    if not isinstance(loader, CombinedLoader):
+        return Passes(loader)
+    combined = copy.copy(loader)
+    combined.flattened = [Passes(one) for one in loader.flattened]
+    return combined
+
+
+def place_of(passes: Any, taken: int) -> list[dict[str, Any] | None]:
+    """Where the passes over a loader, or over each of several, stand, after so many batches were taken of the whole."""
+    if isinstance(passes, Passes):
+        return [passes.state(taken)]
+    return [one.state(each) for one, each in zip(passes.flattened, passes.taken(taken), strict=True)]
+
+
+def go_on(passes: Any, place: list[dict[str, Any] | None], taken: int) -> Iterator[Any]:
+    """The rest of what `place_of` told of; with nothing of a loader in it, so many batches of the whole were taken."""
+    if isinstance(passes, Passes):
+        return passes.go_on((place or [None])[0] or {"taken": taken})
+    counts = passes.taken(taken)
+    known = place if len(place) == len(counts) else [None] * len(counts)
+    parts = zip(passes.flattened, known, counts, strict=True)
+    return passes.gone_on_with([one.go_on(state or {"taken": each}) for one, state, each in parts], taken)  # type: ignore[no-any-return]
+
+
+def generators_of_passes(passes: Any) -> list[Any]:
+    """The random generators that the loaders hold."""
+    each = [passes] if isinstance(passes, Passes) else passes.flattened
+    return list({id(generator): generator for one in each for generator in one.generators}.values())
+
+
+def reads_again(passes: Any, batches: int, policy: str) -> None:
+    """Says that batches are read again and dropped, where a loader cannot seek; with the policy `"refuse"` raises
+    `MisconfigurationException` instead."""
+    each = [passes] if isinstance(passes, Passes) else passes.flattened
+    names = [type(getattr(one.loader, "dataset", one.loader)).__name__ for one in each if not one.seekable]
+    if not names:
+        return
+    cure = "give it state_dict and load_state_dict (torchdata's StatefulDataLoader has them)"
+    if policy == "refuse":
+        raise MisconfigurationException(
+            f"the checkpoint is of the midst of an epoch, and {', '.join(names)} cannot go on after {batches} batches without reading them"
+            f" again, which unseekable_data='refuse' refuses: {cure}, resume from the end of an epoch, or pass unseekable_data='replay'."
+        )
+    rank_zero_info(f"{', '.join(names)} cannot seek: {batches} batches are read again and dropped. To spare that, {cure}.")
+
+
+def _ordered(loader: Any) -> tuple[Order | None, Any]:
+    """The loader with an `Order` in it, where its sampler decides what comes; others are taken as they are."""
+    if (
+        not isinstance(loader, DataLoader)
+        or type(loader).__iter__ is not DataLoader.__iter__
+        or isinstance(loader.dataset, IterableDataset)
+    ):
+        return None, loader
+    name = "sampler" if loader.batch_sampler is None else "batch_sampler"
+    order = Order(getattr(loader, name), loader.num_workers > 0)
+    other = clone(loader, **{name: order})
+    if loader.num_workers > 0:
+        vars(other).update(dataset=Seeded(loader.dataset), worker_init_fn=SeededWorker(loader.worker_init_fn))
+    return order, other
+
+
+def _seed_of(start: dict[str, Any]) -> int:
+    """A number for a pass: what the generator would draw next, without drawing it, and another one on each rank."""
+    generator = torch.Generator()
+    generator.set_state(start["process"]["torch"])
+    return int(torch.randint(2**62, (), generator=generator)) + rank_zero_only.rank * 0xD1B54A32D192ED03
