@@ -31,6 +31,8 @@ COMPONENTS: dict[str, dict[str, tuple[str, ...]]] = {
         "watchdog": ("watchdog",),
     },
     "checkpoint_io": {
+        "async": ("async-io",),
+        "async_io": ("async-io",),
         "safetensors": ("safetensors-io",),
         "safetensors_io": ("safetensors-io",),
         "torch": ("torch-io",),
@@ -107,6 +109,7 @@ CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
         "Watchdog": ("watchdog",),
     },
     "checkpoint_io": {
+        "AsyncCheckpointIO": ("async-io",),
         "SafetensorsCheckpointIO": ("safetensors-io",),
         "TorchCheckpointIO": ("torch-io",),
     },
@@ -158,6 +161,7 @@ ROLES: dict[str, dict[str, tuple[str, ...]]] = {
         "timer": ("timer",),
     },
     "checkpoint_io": {
+        ".safetensors": ("safetensors-io",),
         "default": ("torch-io",),
     },
     "environment": {

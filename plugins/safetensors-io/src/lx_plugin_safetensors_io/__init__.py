@@ -13,5 +13,6 @@ def lx_register(registry: Any) -> None:
         "safetensors_io",
         "lx_plugin_safetensors_io.checkpoint_io:SafetensorsCheckpointIO",
         aliases=("safetensors",),
+        roles={".safetensors": 10},
         summary="one file a checkpoint, safetensors and JSON, with no pickle in it",
     )

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
+from lx.files.replacing import replaced
 from lx.interfaces.checkpoint_io import CheckpointIO
 from lx.kernel.errors import CheckpointCorruptError, CheckpointDirectoryError, CheckpointNotFoundError, MisconfigurationException
 from lx.urls import local_or_url
 from lx_plugin_safetensors_io import file as files
-from lx_plugin_safetensors_io.atomic import replaced
 from lx_plugin_safetensors_io.structure import decoded, encoded
 from lx_plugin_safetensors_io.tensors import Restorer, locating
 

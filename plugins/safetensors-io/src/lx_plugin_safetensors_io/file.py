@@ -105,7 +105,7 @@ def write(file: IO[bytes], structure: str, table: TensorTable) -> None:
     place = len(BEGINNING) + OF_HEADER
     header = header[:place] + of_tensors.digits.encode() + header[place + OF_TENSORS :]
     file.seek(8 + len(BEGINNING))
-    file.write((_digest(header) + of_tensors.digits).encode())
+    file.write((digest(header) + of_tensors.digits).encode())
 
 
 def _chunks(data: memoryview) -> Iterator[memoryview]:
@@ -113,7 +113,7 @@ def _chunks(data: memoryview) -> Iterator[memoryview]:
         yield data[begin : begin + CHUNK]
 
 
-def _digest(header: bytes) -> str:
+def digest(header: bytes) -> str:
     """The checksum of a header and its length, its own digits taken as zeros."""
     place = len(BEGINNING)
     blank = header[:place] + b"0" * OF_HEADER + header[place + OF_HEADER :]
@@ -151,7 +151,7 @@ def read_header(file: IO[bytes], path: Path) -> Header:
         raise corrupt(path, f"it ends after {size} bytes, within its header")
     header = head[8:] + file.read(length - len(BEGINNING))
     place = len(BEGINNING)
-    if _digest(header).encode() != header[place : place + OF_HEADER]:
+    if digest(header).encode() != header[place : place + OF_HEADER]:
         raise corrupt(path, "its header and its checksum differ")
     try:
         found = _parsed(header, header[place + OF_HEADER :][:OF_TENSORS].decode())

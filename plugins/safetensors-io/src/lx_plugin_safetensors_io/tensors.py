@@ -1,6 +1,7 @@
 """Tensors and their places in a file: which bytes a tensor stands for, and the tensor that a reference to those bytes means."""
 
 import ctypes
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,7 @@ class TensorTable:
         reference: dict[str, Any] = {"$tensor": name}
         if not alike or tensor.dtype not in CODES:
             reference |= {"dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
-        if region is not None and not tensor.is_contiguous():
+        if region is not None and tensor.stride() != contiguous(tensor.shape):  # also of 1 by 1 weights in channels_last
             reference["stride"] = list(tensor.stride())
         if tensor.device.type != "cpu":
             reference["device"] = str(tensor.device)
@@ -136,12 +137,16 @@ class Restorer:
         self._located: dict[str, torch.UntypedStorage] = {}
 
     def restore(self, reference: dict[str, Any]) -> torch.Tensor:
-        """The tensor; raises `KeyError`, `RuntimeError` or `TypeError` for a reference that makes no sense."""
+        """The tensor; raises `KeyError`, `TypeError` or `ValueError` for a reference that makes no sense."""
         name = reference["$tensor"]
         entry = self._entries[name]
         dtype = named_dtype(reference["dtype"]) if "dtype" in reference else DTYPES[entry.code]
         shape = tuple(reference.get("shape", entry.shape))
         stride = tuple(reference["stride"]) if "stride" in reference else contiguous(shape)
+        if math.prod(shape) * dtype.itemsize != entry.end - entry.begin or not (is_dense(shape, stride) or stride == contiguous(shape)):
+            raise ValueError(
+                f"{name!r} has {entry.end - entry.begin} bytes, and should be {dtype} of the shape {shape} and stride {stride}"
+            )
         if name not in self._located:
             storage = self._storages(name)
             if stride != contiguous(shape):
@@ -160,7 +165,7 @@ def _over(storage: torch.UntypedStorage, dtype: torch.dtype, shape: Iterable[int
 
 def _reordered(storage: torch.UntypedStorage, dtype: torch.dtype, shape: tuple[int, ...], stride: tuple[int, ...]) -> Any:
     """The elements of a tensor in the order in which they were in memory, such as that of channels_last."""
-    if storage.device.type == "meta" or not is_dense(shape, stride):
+    if storage.device.type == "meta":
         return storage
     bits = BITS.get(dtype.itemsize, dtype)
     return torch.empty_strided(shape, stride, dtype=bits).copy_(_over(storage, bits, shape, contiguous(shape))).untyped_storage()
