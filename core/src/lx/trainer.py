@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from lx.arguments.clipping import agreed, read_clipping
-from lx.arguments.flags import check_deterministic, check_switches, read_folder, refuse_registry, set_flags
+from lx.arguments.flags import check_deterministic, check_switches, read_folder, read_policy, refuse_registry, set_flags
 from lx.arguments.limits import Limits, read_limits, refuse_with_barebones
 from lx.arguments.passing import known_by_name, or_from_environment, passed_by_name
 from lx.checkpoints.protocol import dump
@@ -109,6 +109,7 @@ class Trainer(RunView):
         model_registry: str | None = None,
         micro_batch_size: int | str | None = None,
         compile: Any = None,  # noqa: A002 -- as torch calls it
+        unseekable_data: str = "replay",
         suggest_integrations: bool = True,
         manager: PluginManager | None = None,
     ) -> None:
@@ -117,7 +118,9 @@ class Trainer(RunView):
         `accelerator`, `strategy`, `precision`, `logger`, `profiler`, `callbacks` and `plugins` take names of registered components,
         component strings, mappings or instances. Limits take a number of batches (int) or a fraction (float), and every quantity text
         with a unit (`"20ba"`, `"25%"`, `"10ep"`, `"1h30min"`). `accumulate_grad_batches` may be a function from the number of optimizer
-        steps taken to a number of batches. `manager` replaces the process's plugin manager. What is not given is taken from
+        steps taken to a number of batches. `unseekable_data` says what is
+        done when fit goes on within an epoch of a loader that can neither seek nor keep a state: `"replay"` reads again and drops what was
+        trained on, `"refuse"` raises. `manager` replaces the process's plugin manager. What is not given is taken from
         `LX_TRAINER_<ARGUMENT>` or `PL_TRAINER_<ARGUMENT>` in the environment, if there is one.
         """
         given = dict(locals())  # the arguments by name; each of them goes on to where it is read
@@ -146,6 +149,7 @@ class Trainer(RunView):
         self.inference_mode, self.use_distributed_sampler, self.detect_anomaly = inference_mode, use_distributed_sampler, detect_anomaly
         self.enable_autolog_hparams = enable_autolog_hparams
         self.compile = read_compile(compile)
+        self.unseekable_data = read_policy(unseekable_data)
         self._assemble()
         set_flags(deterministic, benchmark)
         self.manager.hook.lx_trainer_created(trainer=self)
