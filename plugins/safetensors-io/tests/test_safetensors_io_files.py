@@ -43,7 +43,7 @@ def test_the_library_reads_what_is_written(path: Path) -> None:
     with library.safe_open(path, framework="pt") as file:
         assert file.metadata()["format"] == "pt"
         found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- it is no dictionary
-    wanted = {f"state_dict.{name}": tensor for name, tensor in CONTENT["state_dict"].items()}  # type: ignore[attr-defined]
+    wanted = dict(CONTENT["state_dict"])  # type: ignore[call-overload]
     wanted |= {f"optimizer_states.0.state.0.{name}": tensor for name, tensor in CONTENT["optimizer_states"][0]["state"][0].items()}  # type: ignore[index]
     assert found.keys() == wanted.keys()
     for name, tensor in wanted.items():
@@ -51,12 +51,23 @@ def test_the_library_reads_what_is_written(path: Path) -> None:
         assert torch.equal(found[name], tensor)
 
 
-def test_weights_that_the_library_wrote_are_told_apart(path: Path) -> None:
+def test_weights_that_the_library_wrote_are_read(path: Path) -> None:
     library = pytest.importorskip("safetensors.torch", reason="needs safetensors")
-    library.save_file({"weight": torch.ones(2)}, path)
-    with pytest.raises(CheckpointCorruptError, match=r"last\.ckpt.*load_state_dict\(safetensors\.torch\.load_file\(path\)\)"):
-        load(path)
-    assert not SafetensorsCheckpointIO().recognises(path)
+    dtypes = [torch.float32, torch.bool, torch.float8_e4m3fn, torch.bfloat16, torch.int64, torch.complex64]
+    weights = {f"layer.{dtype}": torch.ones(2, 3).to(dtype) for dtype in dtypes} | {"$tensor": torch.zeros(()), "empty": torch.ones(0, 3)}
+    for metadata in ({"format": "pt"}, None):
+        library.save_file(weights, path, metadata)
+        assert SafetensorsCheckpointIO().recognises(path)
+        found, outline = load(path), SafetensorsCheckpointIO().outline(path)
+        assert found.keys() == weights.keys() == outline.keys()
+        for name, tensor in weights.items():
+            assert (found[name].dtype, found[name].tolist()) == (tensor.dtype, tensor.tolist())
+            assert (outline[name].is_meta, outline[name].shape) == (True, tensor.shape)
+        os.truncate(path, path.stat().st_size - 1)
+        with pytest.raises(CheckpointCorruptError, match=r"last\.ckpt"):
+            load(path)
+    library.save_file({}, path)
+    assert load(path) == {}
 
 
 @pytest.mark.parametrize("old", [True, False])

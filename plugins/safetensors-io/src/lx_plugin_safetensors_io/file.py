@@ -1,7 +1,7 @@
 """A file of safetensors that carries a checkpoint, and checksums of all its bytes.
 
     8 bytes      the length of the header
-    header       JSON: {"__metadata__": {"lx.checksums": ..., "format": "pt", "lx.structure": ...}, "state_dict.weight": {...}, ...}
+    header       JSON: {"__metadata__": {"lx.checksums": ..., "format": "pt", "lx.structure": ...}, "layer.weight": {...}, ...}
     tensors      their bytes, without gaps
 
 The checksums come first, so that they can be compared before the header is parsed: one of the header, in which it is counted as zeros,
@@ -34,13 +34,16 @@ OF_TORCH = (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
 """How files of `torch.save` begin, since 1.6 and before."""
 
 
+UNLIKE = "the bytes of its tensors and their checksum differ"
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of itself; the bytes of the tensors begin at `start`."""
+    """What a file says of itself; the bytes of the tensors begin at `start`. Files of others have no checksum, and tensors alone."""
 
     entries: dict[str, Entry]
     structure: str
-    checksum: str
+    checksum: str | None
     start: int
     size: int
 
@@ -121,13 +124,18 @@ def digest(header: bytes) -> str:
 
 
 def begins_well(path: str | Path) -> bool:
-    """Whether a file begins as those that `write` wrote."""
+    """Whether a file begins as those of safetensors: with the length of a header that fits into it, and JSON."""
     with open(path, "rb") as file:
-        return file.read(8 + len(BEGINNING))[8:] == BEGINNING
+        head = file.read(10)
+        return head[8:] == b'{"' and 8 + _length(head) <= os.fstat(file.fileno()).st_size
+
+
+def _length(head: bytes) -> int:
+    return int.from_bytes(head[:8], "little")
 
 
 def read_header(file: IO[bytes], path: Path) -> Header:
-    """The header of an open file, compared with its checksum, and the size of the file with what it says.
+    """The header of an open file, compared with its checksum, and the size of the file with what it says; the tensors are next then.
 
     Raises `CheckpointCorruptError`, and `CheckpointError` for a file of `torch.save`.
     """
@@ -140,21 +148,16 @@ def read_header(file: IO[bytes], path: Path) -> Header:
             f"{str(path)!r} was written by torch.save, and the checkpoint I/O 'safetensors_io' reads no pickle. `lx ckpt convert` makes a"
             " file of safetensors of it; Trainer(plugins='torch_io') reads it as it is."
         )
-    length = int.from_bytes(head[:8], "little")
-    if head[8:] != BEGINNING[: len(head[8:])]:
-        raise corrupt(
-            path,
-            "it does not begin as one of 'safetensors_io' does, or is damaged there (a file of weights alone is loaded by"
-            " model.load_state_dict(safetensors.torch.load_file(path)))",
-        )
-    if len(head) < 8 + len(BEGINNING) or 8 + length > size:
+    if head[8:9] not in (b"", b"{"):
+        raise corrupt(path, "it does not begin as a file of safetensors does")
+    end = 8 + _length(head)
+    if len(head) <= 8 or end > size:
         raise corrupt(path, f"it ends after {size} bytes, within its header")
-    header = head[8:] + file.read(length - len(BEGINNING))
-    place = len(BEGINNING)
-    if digest(header).encode() != header[place : place + OF_HEADER]:
-        raise corrupt(path, "its header and its checksum differ")
+    header = (head + file.read(max(0, end - len(head))))[8:end]
+    file.seek(end)
+    digits = _checked(header, path)
     try:
-        found = _parsed(header, header[place + OF_HEADER :][:OF_TENSORS].decode())
+        found = _parsed(header, digits)
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # written by no one, or by someone who wants to see what happens
         raise corrupt(path, f"its header makes no sense ({error!r})") from error
     if found.size != size:
@@ -162,20 +165,34 @@ def read_header(file: IO[bytes], path: Path) -> Header:
     return found
 
 
-def _parsed(header: bytes, digits: str) -> Header:
+def _checked(header: bytes, path: Path) -> str | None:
+    """The digits of the checksum of the tensors, once that of the header was compared; None for a header of somebody else."""
+    place = len(BEGINNING)
+    if not header.startswith(BEGINNING):
+        if b'"lx.structure"' in header:
+            raise corrupt(path, "the beginning of its header is damaged")
+        return None
+    if digest(header).encode() != header[place : place + OF_HEADER]:
+        raise corrupt(path, "its header and its checksum differ")
+    return header[place + OF_HEADER :][:OF_TENSORS].decode()
+
+
+def _parsed(header: bytes, digits: str | None) -> Header:
     listed = json.loads(header)
-    metadata = listed.pop("__metadata__")
+    metadata = listed.pop("__metadata__", {})
     entries = {name: Entry(one["dtype"], tuple(one["shape"]), *one["data_offsets"]) for name, one in listed.items()}
     end = 0
     for entry in sorted(entries.values(), key=lambda entry: (entry.begin, entry.end)):
         if entry.begin != end or entry.end < end:
             raise ValueError(f"tensors overlap, or there is a gap, at byte {entry.begin}")
         end = entry.end
-    return Header(entries, metadata["lx.structure"], digits, 8 + len(header), 8 + len(header) + end)
+    structure = metadata["lx.structure"] if digits is not None else json.dumps({"$dict": [[name, {"$tensor": name}] for name in entries]})
+    return Header(entries, structure, digits, 8 + len(header), 8 + len(header) + end)
 
 
 def read_tensors(file: IO[bytes], path: Path, header: Header, verify: bool) -> dict[str, torch.UntypedStorage]:
     """The bytes of all tensors, from where `read_header` left the file, each in memory of its own."""
+    verify = verify and header.checksum is not None
     storages = {}
     with checksum() as of_tensors:
         for name, entry in sorted(header.entries.items(), key=lambda item: item[1].begin):
@@ -185,24 +202,20 @@ def read_tensors(file: IO[bytes], path: Path, header: Header, verify: bool) -> d
                     raise corrupt(path, "it ended while it was read")
                 if verify:
                     of_tensors.add(chunk)
-    if verify:
-        _compare(of_tensors, path, header)
+    if verify and of_tensors.digits != header.checksum:
+        raise corrupt(path, UNLIKE)
     return storages
 
 
 def map_tensors(path: Path, header: Header, verify: bool) -> dict[str, torch.UntypedStorage]:
     """The bytes of all tensors, as pages of the file that the system reads when they are looked at; what is written to them is not kept."""
     whole: Any = torch.UntypedStorage.from_file(str(path), False, header.size)
-    if verify:
+    if verify and header.checksum is not None:
         with checksum() as of_tensors:
             of_tensors.add(memory(whole, header.size)[header.start :])
-        _compare(of_tensors, path, header)
+        if of_tensors.digits != header.checksum:
+            raise corrupt(path, UNLIKE)
     return {name: whole[header.start + one.begin : header.start + one.end] for name, one in header.entries.items()}
-
-
-def _compare(of_tensors: Checksum, path: Path, header: Header) -> None:
-    if of_tensors.digits != header.checksum:
-        raise corrupt(path, "the bytes of its tensors and their checksum differ")
 
 
 def corrupt(path: Path, reason: Any) -> CheckpointCorruptError:

@@ -27,7 +27,14 @@ CODES = {
 }
 """What safetensors calls a dtype, for those that all of its releases in use know; others are written as bytes."""
 
-DTYPES = {code: dtype for dtype, code in CODES.items()}
+DTYPES = {code: dtype for dtype, code in CODES.items()} | {
+    "C64": torch.complex64,
+    "F8_E8M0": torch.float8_e8m0fnu,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
+}
+"""Those that a file may have."""
+
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Copies of these are exact, and exist on every device, which is not so for each dtype of their size."""
 
@@ -74,7 +81,8 @@ class TensorTable:
         return reference
 
     def _add(self, tensor: torch.Tensor, path: Sequence[Any]) -> str:
-        plain = ".".join(map(str, path)).encode("utf-8", "replace").decode()
+        within = path[1:] if len(path) > 1 and path[0] == "state_dict" else path  # so that other programs find weights by their names
+        plain = ".".join(map(str, within)).encode("utf-8", "replace").decode()
         name, number = plain, 1
         while name in self.tensors or name == "__metadata__":
             number += 1
