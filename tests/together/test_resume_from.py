@@ -236,7 +236,7 @@ def test_a_strategy_that_restores_late_reads_as_it_was_told(tmp_path: Path, bare
         def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
             checkpoint["object"] = Failure("any class")
 
-    trainer = bare_trainer(max_epochs=1, strategy=Late())
+    trainer = bare_trainer(max_epochs=1, strategy=Late(), plugins="torch_io(allow_objects=True)")
     trainer.fit(Keeps(), datamodule=TinyDataModule())
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     again = bare_trainer(max_epochs=2, strategy=Late())
