@@ -109,7 +109,7 @@ class Background:
             try:
                 if not left_out:
                     job.do()
-            except BaseException as error:  # noqa: BLE001 -- it is raised in the thread that trains
+            except BaseException as error:
                 self._fail(error)
             del job  # a job holds a checkpoint
             with self._changed:
@@ -117,6 +117,7 @@ class Background:
                 self._changed.notify_all()
 
     def _fail(self, error: BaseException) -> None:
+        traceback.clear_frames(error.__traceback__)  # which hold a checkpoint
         with self._changed:
             self._failures.append(error)
             if self._report is None or not self._report(error):

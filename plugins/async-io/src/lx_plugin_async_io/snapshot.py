@@ -64,7 +64,9 @@ class _Found:
 
     def _add(self, tensor: Tensor) -> None:
         if not _is_plain(tensor):
-            self.copies[id(tensor)] = copy.deepcopy(tensor if tensor.is_leaf else tensor.detach(), self.copies)
+            of_torch = type(tensor) in (Tensor, nn.Parameter)  # deepcopy fails for subclasses that are not made for it
+            detached = tensor if of_torch and tensor.is_leaf else tensor.detach()
+            self.copies[id(tensor)] = copy.deepcopy(detached, self.copies) if of_torch else detached.clone()
             return
         storage = tensor.untyped_storage()
         place = (storage.data_ptr(), storage.nbytes(), storage.device)

@@ -61,7 +61,7 @@ def copy_all(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
         try:
             for target, source in pieces:
                 target.copy_(source)
-        except BaseException as error:  # noqa: BLE001 -- it is raised below
+        except BaseException as error:
             failures.append(error)
 
     large = sum(len(target) for target, _ in here) >= WORTH_THREADS
