@@ -76,7 +76,7 @@ def test_one_process_ends_at_the_next_boundary(
     environment = trainer.strategy.cluster_environment
     assert (ended.value.code, trainer.global_step, trainer.received_sigterm) == (CODE, 1, True)
     files: Any = trainer.strategy.checkpoint_io
-    assert files.called() == ["list_folder", "save_checkpoint", "teardown"], "which waits for what is still being written"
+    assert files.called()[:3] == ["list_folder", "save_checkpoint", "teardown"], "which waits for what is still being written"
     assert files.calls[1].args[1] == tmp_path / "hpc_ckpt_1.ckpt"
     assert environment.called("prepare_requeue")[0].args == (trainer.strategy,)
     assert not hasattr(environment, "asked"), "there is nobody to agree with"

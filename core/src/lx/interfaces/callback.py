@@ -219,3 +219,11 @@ class Checkpoint(Callback):
 
     phase = "last"
     roles = frozenset({"checkpoint"})
+
+    def rescue(self, trainer: Any) -> str:
+        """Writes a checkpoint from which a fit can go on that a signal ends; returns its path, or that of one that will do, or `""`.
+
+        Called on every rank, at a batch boundary, before anybody is told of the end; of several callbacks one after the other is asked,
+        until one returns a path.
+        """
+        return ""

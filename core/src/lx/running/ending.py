@@ -27,9 +27,11 @@ def cut_off(run: Any, error: BaseException) -> None:
     on_exception (callbacks, data module, module)
     module back on the CPU
     teardown (data module, callbacks, module)
+    checkpoints written to their end
     loggers finalized as failed, profiler closed
 
-    Where the job is queued again, `Requeue` saves before all that, and queues it after; loggers are finalized as finished.
+    Where a signal ended a fit, one of the checkpoint callbacks saves before all that. Where the job is queued again, `Requeue` does, and
+    queues it after; loggers are finalized as finished.
     """
     trainer = run.trainer
     run.exception = error
@@ -44,7 +46,8 @@ def cut_off(run: Any, error: BaseException) -> None:
                 try:
                     tell()
                 except Exception as second:
-                    _mention(error, name, second)
+                    if second is not error:
+                        _mention(error, name, second)
         trainer.log.site = None
     trainer.state.stage = None
     if asked and trainer.is_global_zero:
@@ -56,8 +59,8 @@ def _told(run: Any, error: BaseException) -> Iterator[tuple[str, Callable[[], An
     """Each call that is due, with its name; lazily, since one may change what the next ones are."""
     trainer, module, datamodule = run.trainer, run.module, run.datamodule
     requeue = run.requeue if isinstance(error, SIGTERMException) and run.requeue.asked else None
-    if requeue is not None:  # first, since the process may not be left the time for more
-        yield "saving for the next job", requeue.save
+    if isinstance(error, SIGTERMException):  # first, since the process may not be left the time for more
+        yield from _saved(run)
     yield "on_exception", partial(trainer.dispatch.announce, "on_exception", [*trainer.callbacks, module])
     for callback in trainer.callbacks:
         yield f"{type(callback).__name__}.on_exception", partial(callback.on_exception, trainer, module, error)
@@ -70,6 +73,8 @@ def _told(run: Any, error: BaseException) -> Iterator[tuple[str, Callable[[], An
     while run.to_tear_down:
         owner, tear_down = run.to_tear_down.pop(0)
         yield f"{type(owner).__name__}.teardown", tear_down
+    if trainer.strategy.checkpoint_io is not None:
+        yield "writing checkpoints", trainer.strategy.checkpoint_io.teardown
     for logger in trainer.loggers if trainer.is_global_zero else []:
         yield f"{type(logger).__name__}.finalize", partial(logger.finalize, "failed" if requeue is None else "finished")
     if trainer.profiler is not None:
@@ -77,6 +82,28 @@ def _told(run: Any, error: BaseException) -> Iterator[tuple[str, Callable[[], An
     yield "lx_run_ended", partial(trainer.manager.hook.lx_run_ended, run=run)
     if requeue is not None:
         yield "queueing the job again", requeue.submit
+
+
+def _saved(run: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """What saves a fit that a signal ends: the job that is queued again, or else the first checkpoint callback that does."""
+    if run.requeue.asked:
+        yield "saving for the next job", run.requeue.save
+    elif run.fn is TrainerFn.FITTING and run.termination.ends_together:
+        saved: list[str] = []
+        for callback in sorted(run.trainer.checkpoint_callbacks, key=_must_be_told_to_resume):
+            if not saved:
+                yield f"{type(callback).__name__}.rescue", partial(_rescue, callback, run.trainer, saved)
+
+
+def _must_be_told_to_resume(callback: Any) -> bool:
+    return not getattr(callback, "resumes_automatically", False)
+
+
+def _rescue(callback: Any, trainer: Any, saved: list[str]) -> None:
+    rescue = getattr(callback, "rescue", None)
+    path = "" if rescue is None else rescue(trainer)
+    if path:
+        saved.append(path)
 
 
 def _mention(error: BaseException, name: str, second: Exception) -> None:

@@ -78,6 +78,11 @@ class Termination:
         """The name of the signal that ends the run."""
         return signal.Signals(self.code - 128).name
 
+    @property
+    def ends_together(self) -> bool:
+        """Whether all processes of the run end at the same boundary, so that they can save together."""
+        return bool(self._trainer.world_size == 1)
+
     def end_here(self, windows: int | None = None) -> None:
         """Ends the run at a batch boundary, once `received_sigterm` is set: raises an error of `interrupt`, or `SIGTERMException`.
 

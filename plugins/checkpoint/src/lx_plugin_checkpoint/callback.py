@@ -1,7 +1,7 @@
 """ModelCheckpoint: which events make a checkpoint due, and the order in which files are written and removed."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -23,6 +23,9 @@ class ModelCheckpoint(Checkpoint):
     It acts at the end of the training epoch, or of a validation run where that is when values come: with `val_check_interval` other
     than 1.0, `check_val_every_n_epoch` other than 1, or validation by time. Without a step or time trigger it listens to no batch.
     Every rank takes part. The old file is removed when the new one has been written. Nothing is saved in `fast_dev_run`.
+
+    When a signal such as SIGTERM ends the run, what has been trained since the last save is saved, too: as `last.ckpt` with `save_last`, or
+    else as `interrupted.ckpt`, which a run that went on from it, saved newer ones and came to its end removes.
 
     Args:
         dirpath: A folder, or a URL that the checkpoint I/O reaches, such as `s3://bucket/runs`; by default `checkpoints` in the folder of
@@ -57,6 +60,7 @@ class ModelCheckpoint(Checkpoint):
     CHECKPOINT_JOIN_CHAR = "-"
     CHECKPOINT_EQUALS_CHAR = "="
     CHECKPOINT_NAME_LAST = "last"
+    CHECKPOINT_NAME_INTERRUPTED = "interrupted"
     FILE_EXTENSION = ".ckpt"
     STARTING_VERSION = 1
 
@@ -122,6 +126,7 @@ class ModelCheckpoint(Checkpoint):
         self._seen_step = 0
         self._saved_step = 0
         self._saved_any = False
+        self._newest = ""  # that holds all that a run needs to go on
         self._resumed_from = ""
 
     @property
@@ -162,6 +167,7 @@ class ModelCheckpoint(Checkpoint):
         own = (self.best_model_path, self.last_model_path, *self.best_k_models)
         saved_here = not self._resumed_from or self._resumed_from in map(settled, filter(None, own))
         self._saved_step = self._seen_step if saved_here else 0
+        self._newest = self._resumed_from
         if self._countdown is not None:
             self._countdown.start()
         if self.save_on_train_epoch_end is False and self.every_n_epochs and not trainer.enable_validation:
@@ -206,6 +212,9 @@ class ModelCheckpoint(Checkpoint):
         self._training = False
         if self.save_last and not self._saved_any and not is_idle(trainer, self._saved_step):
             self._keep(trainer, nameable_metrics(trainer))
+        folder, name = os.path.split(self._resumed_from)
+        if self._newest != self._resumed_from and folder == self.dirpath and self._interrupted_among([name]):
+            trainer.strategy.remove_checkpoint(self._resumed_from)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Writes a checkpoint beside the ranked ones, if that is wanted and training had begun."""
@@ -213,6 +222,20 @@ class ModelCheckpoint(Checkpoint):
         if self.save_on_exception and training and not is_idle(trainer, self._saved_step):
             metrics = nameable_metrics(trainer)
             self._keep(trainer, metrics, new_path(self, trainer, metrics, self.filename))
+
+    def rescue(self, trainer: Any) -> str:
+        """Saves beside the ranked ones when a signal ends the run, if there is anything that the newest one does not hold."""
+        if not self._training or self.save_weights_only:
+            return ""
+        saved_step = self._saved_step if not trainer.open_window and self._newest else -1
+        if is_idle(trainer, saved_step) or not trainer.fit_loop.progress.batch.total_ready:
+            return self._newest
+        metrics = nameable_metrics(trainer)
+        if self.save_last:
+            self._keep(trainer, metrics)
+        else:
+            self._write(trainer, new_path(self, trainer, metrics, self.CHECKPOINT_NAME_INTERRUPTED, self._resumed_from))
+        return self._newest
 
     # -- what ------------------------------------------------------------------------------------------------------------
 
@@ -243,8 +266,7 @@ class ModelCheckpoint(Checkpoint):
             self._write(trainer, path)
         linked = path and self.save_last == "link"
         if linked:  # before the target of the old link goes
-            if trainer.is_global_zero:
-                files.link(self.last_model_path, path)
+            files.link_when_written(trainer, self.last_model_path, path)
             trainer.strategy.barrier("ModelCheckpoint.link")
         for gone in removed:
             if gone != path:
@@ -278,6 +300,7 @@ class ModelCheckpoint(Checkpoint):
         trainer.save_checkpoint(path, self.save_weights_only)
         self._saved_step = trainer.global_step
         self._saved_any = True
+        self._newest = self._newest if self.save_weights_only else path
         if self.verbose:
             rank_zero_info(f"ModelCheckpoint: epoch {trainer.current_epoch}, step {trainer.global_step}: saved {path}")
         if trainer.is_global_zero:
@@ -300,11 +323,14 @@ class ModelCheckpoint(Checkpoint):
         return bool(trainer.strategy.broadcast(trainer.strategy.require_checkpoint_io().exists(filepath)))
 
     def find_last(self, trainer: Any) -> set[str]:
-        """The `last` checkpoints in this callback's folder, of this run and earlier ones; `ckpt_path="last"` takes the newest of them."""
+        """The `last` and `interrupted` checkpoints in this callback's folder, of any run; `ckpt_path="last"` takes the newest of them."""
         folder = self.dirpath or files.run_folder(trainer)
         names = trainer.strategy.require_checkpoint_io().list_folder(folder)
         last = find_named(names, self.CHECKPOINT_NAME_LAST, self.CHECKPOINT_JOIN_CHAR, self.FILE_EXTENSION)
-        return {join(folder, name) for name in last}
+        return {join(folder, name) for name in last | self._interrupted_among(names)}
+
+    def _interrupted_among(self, names: Iterable[str]) -> set[str]:
+        return find_named(names, self.CHECKPOINT_NAME_INTERRUPTED, self.CHECKPOINT_JOIN_CHAR, self.FILE_EXTENSION)
 
     def to_yaml(self, filepath: str | os.PathLike[str] | None = None) -> None:
         """Writes `best_k_models` as YAML, a line for each path with its score; by default to `best_k_models.yaml` in the folder."""

@@ -37,6 +37,7 @@ class OnExceptionCheckpoint(Checkpoint):
         self.filename = filename
         self._training = False
         self._failed = False
+        self._rescued = False
 
     @property
     def ckpt_path(self) -> str:
@@ -49,16 +50,24 @@ class OnExceptionCheckpoint(Checkpoint):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Begins a run, of which nothing has failed yet."""
-        self._training = self._failed = False
+        self._training = self._failed = self._rescued = False
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """From here on there is something to save."""
         self._training = not trainer.fast_dev_run
 
+    def rescue(self, trainer: Any) -> str:
+        """Saves, when a signal ends the run."""
+        if not self._training:
+            return ""
+        trainer.save_checkpoint(self.ckpt_path)
+        self._rescued = True
+        return self.ckpt_path
+
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Saves."""
+        """Saves, if that has not been done."""
         self._failed = True
-        if self._training:
+        if self._training and not self._rescued:
             trainer.save_checkpoint(self.ckpt_path)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
