@@ -57,6 +57,21 @@ def amount(content: Any) -> Amount:
     return Amount(len(tensors), sum(tensor.numel() for tensor in tensors), sum(stored.values()))
 
 
+def apart(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """The same weights, each with memory of its own, for programs that know nothing of tied ones."""
+    seen: set[int] = set()
+    found = {}
+    for name, value in weights.items():
+        own = value
+        if isinstance(value, torch.Tensor) and value.layout is torch.strided:
+            storage = value.untyped_storage()
+            if storage.data_ptr() in seen or storage.nbytes() != value.nbytes or not value.is_contiguous():
+                own = value.clone(memory_format=torch.contiguous_format)
+            seen.add(storage.data_ptr())
+        found[name] = own
+    return found
+
+
 def _memory(tensor: torch.Tensor) -> Any:
     """The same for two tensors that are one in memory."""
     if tensor.is_meta or tensor.layout is not torch.strided:

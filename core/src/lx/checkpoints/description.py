@@ -85,6 +85,11 @@ def are_weights(content: Mapping[str, Any]) -> bool:
     return bool(content) and all(isinstance(value, torch.Tensor) for value in content.values())
 
 
+def under_state_dict(content: dict[str, Any]) -> dict[str, Any]:
+    """Weights that lie in a file alone, each under its name, as a checkpoint has them; any other content as it is."""
+    return {"state_dict": content} if are_weights(content) else content
+
+
 def tensors(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
     """All tensors, each with its name, dtype, shape and bytes, in their order."""
     return [

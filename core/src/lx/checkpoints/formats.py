@@ -1,7 +1,8 @@
 """Which of the installed checkpoint I/Os reads what somebody found at a path, and how it is read without running anything in it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,36 +27,30 @@ SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
 """How files are named that the default checkpoint I/O writes, or others in its format."""
 
 
+Read = Callable[[Path], dict[str, Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A checkpoint at a path: its format, which is a component's name or `distributed`, and the I/O that reads it, or its part."""
+    """A checkpoint at a path, its format, which is the name of a checkpoint I/O or `distributed`, and what reads it."""
 
     path: Path
     format: str
-    io: CheckpointIO
+    outlines: Read
+    loads: Read
 
     def outline(self) -> dict[str, Any]:
         """The content in the layout of today; tensors may be unread, and on the meta device. Raises what the I/O raises."""
-        if self.format == DISTRIBUTED:
-            return self._read(lambda path, **_: distributed.outline(path, self._read_beside))
-        return self._read(lambda path, **_: self.io.outline(path))
+        return read(lambda path, **_: self.outlines(path), self.path, "cpu", True)  # type: ignore[no-any-return]
 
     def load(self) -> dict[str, Any]:
         """The content in the layout of today, verified, its tensors on the CPU. Raises what the I/O raises."""
-        if self.format == DISTRIBUTED:
-            return self._read(lambda path, **_: distributed.load(path, self._read_beside))
-        return self._read(self.io.load_checkpoint)
+        return read(lambda path, **_: self.loads(path), self.path, "cpu", True)  # type: ignore[no-any-return]
 
     def size(self) -> int:
         """The bytes of the file, or of all files in the folder."""
         files = self.path.rglob("*") if self.path.is_dir() else [self.path]
         return sum(file.stat().st_size for file in files if file.is_file())
-
-    def _read(self, load: Any) -> dict[str, Any]:
-        return read(load, self.path, "cpu", True)  # type: ignore[no-any-return]
-
-    def _read_beside(self, path: Path) -> dict[str, Any]:
-        return self.io.load_checkpoint(path, map_location="cpu", weights_only=True)
 
 
 class Formats:
@@ -75,10 +70,11 @@ class Formats:
             raise CheckpointNotFoundError(f"there is no file or folder {str(given)!r}.")
         for name, io in self._ios():
             if io.recognises(path):
-                return Found(path, name, io)
+                return Found(path, name, io.outline, _loading(io))
         if path.is_dir():
             if distributed.is_sharded(path):
-                return Found(path, DISTRIBUTED, self.default()[1])
+                beside = _loading(self.default()[1])
+                return Found(path, DISTRIBUTED, partial(distributed.outline, read=beside), partial(distributed.load, read=beside))
             raise CheckpointDirectoryError(
                 f"{str(given)!r} is a folder, and no checkpoint: one that torch.distributed.checkpoint wrote holds a file"
                 f" {distributed.INDEX}. Give a checkpoint in it."
@@ -112,6 +108,10 @@ class Formats:
         """The checkpoint I/O of a name; raises like `KindRegistry.find`."""
         return self._kind().find(name).name, self._kind().build(name)
 
+    def is_of_weights(self, name: str) -> bool:
+        """Whether a checkpoint I/O stands for a suffix, by which other programs know files of weights, too."""
+        return any(role.startswith(".") for role in self._kind().find(name).roles)
+
     def names(self) -> list[str]:
         """The names of the checkpoint I/Os, and `distributed`."""
         return [*self._kind().names(), DISTRIBUTED]
@@ -125,7 +125,7 @@ class Formats:
         for path in sorted(folder.iterdir()):
             if path.name.startswith("."):
                 continue
-            if self._is_named_so(path) or any(io.recognises(path) for io in ios) or distributed.is_sharded(path):
+            if self._is_named_so(path) or any(one.recognises(path) for one in ios) or distributed.is_sharded(path):
                 yield path
             elif path.is_dir() and not path.is_symlink():
                 yield from self.in_folder(path)
@@ -155,6 +155,10 @@ class Formats:
 
     def _kind(self) -> Any:
         return self._registry.checkpoint_io
+
+
+def _loading(io: CheckpointIO) -> Read:
+    return partial(io.load_checkpoint, map_location="cpu", weights_only=True)
 
 
 def local(given: str | Path) -> Path:

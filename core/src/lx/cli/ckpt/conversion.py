@@ -10,9 +10,6 @@ from typing import Any
 from lx.cli.ckpt.amounts import human_bytes
 from lx.kernel.registry import Registry
 
-DISTRIBUTED = "distributed"
-"""The format of folders of torch.distributed.checkpoint, as `lx.checkpoints.formats` calls it, which imports torch."""
-
 Write = Callable[[dict[str, Any], Path], None]
 
 DROPPED = ("callbacks", "optimizer_states", "lr_schedulers")
@@ -37,19 +34,17 @@ def add_to(actions: Any) -> None:
 
 def run(registry: Registry, options: argparse.Namespace) -> int:
     """Converts a checkpoint, and says what was written; raises what reading and writing raise."""
-    from lx.checkpoints.description import are_weights, kind  # noqa: PLC0415 -- `lx ckpt --help` needs no torch
-    from lx.checkpoints.formats import Formats, local  # noqa: PLC0415
+    from lx.checkpoints.description import kind, under_state_dict  # noqa: PLC0415 -- `lx ckpt --help` needs no torch
+    from lx.checkpoints.formats import DISTRIBUTED, Formats, local  # noqa: PLC0415
 
     formats = Formats(registry)
     target = local(options.target)
     if os.path.lexists(target) and not options.force:
         raise FileExistsError(f"{options.target!r} exists; choose another name, or replace it with --force.")
     name, write = _writer(formats, options.to, target)
-    content = formats.find(options.source).load()
-    if name not in (DISTRIBUTED, formats.default()[0]) and are_weights(content):
-        content = {"state_dict": content}
+    content = under_state_dict(formats.find(options.source).load())
     if options.weights_only:
-        content = weights_of(content, options.source, bare=name not in (DISTRIBUTED, formats.default()[0]))
+        content = weights_of(content, options.source, bare=name != DISTRIBUTED and formats.is_of_weights(name))
     _put(content, target, write)
     files = target.rglob("*") if target.is_dir() else [target]
     print(f"{options.target}: {kind(content)}; {name}, {human_bytes(sum(file.stat().st_size for file in files))}")
@@ -59,6 +54,7 @@ def run(registry: Registry, options: argparse.Namespace) -> int:
 def _writer(formats: Any, asked: str | None, target: Path) -> tuple[str, Write]:
     """The name of the format, and what writes it."""
     from lx.checkpoints import distributed  # noqa: PLC0415
+    from lx.checkpoints.formats import DISTRIBUTED  # noqa: PLC0415
     from lx.kernel.errors import MisconfigurationException  # noqa: PLC0415
 
     if asked == DISTRIBUTED:
@@ -79,20 +75,19 @@ def _writer(formats: Any, asked: str | None, target: Path) -> tuple[str, Write]:
 
 
 def weights_of(content: dict[str, Any], source: str, bare: bool) -> dict[str, Any]:
-    """What is left of a checkpoint without all that serves to go on with training.
+    """What is left of a checkpoint without all that serves to go on with training, as `save_weights_only=True` writes it.
 
-    With `bare`, the weights alone, under `state_dict`; else also the hyperparameters, with which `load_from_checkpoint` makes the module,
-    and the counters. Raises `CheckpointKeyError` for a content without weights.
+    Hyperparameters stay, with which `load_from_checkpoint` makes the module; not if `bare`, for programs that look for weights alone, each
+    with memory of its own. Raises `CheckpointKeyError` for a content without weights.
     """
-    from lx.checkpoints.description import are_weights, is_precision  # noqa: PLC0415
+    from lx.checkpoints.contents import apart  # noqa: PLC0415
+    from lx.checkpoints.description import is_precision  # noqa: PLC0415
     from lx.kernel.errors import CheckpointKeyError  # noqa: PLC0415
 
-    if are_weights(content):
-        return content
     if "state_dict" not in content:
         raise CheckpointKeyError(f"{source!r} holds no 'state_dict', so there are no weights to be written alone.")
     if bare:
-        return {"state_dict": content["state_dict"]}
+        return {"state_dict": apart(content["state_dict"])}
     kept = {key: value for key, value in content.items() if key not in DROPPED and not is_precision(key, value)}
     if "fit_loop" in kept.get("loops", {}):
         kept["loops"] = {**kept["loops"], "fit_loop": {**kept["loops"]["fit_loop"], "state_dict": {}}}

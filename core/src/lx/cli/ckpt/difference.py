@@ -41,12 +41,16 @@ def _tolerance(text: str) -> float:
 
 def run(registry: Registry, options: argparse.Namespace) -> int:
     """Prints the differences; returns 1 if there are any. Raises what reading the two raises."""
-    from lx.checkpoints.differences import compare  # noqa: PLC0415 -- `lx ckpt --help` needs no torch
+    from lx.checkpoints.description import are_weights, under_state_dict  # noqa: PLC0415 -- `lx ckpt --help` needs no torch
+    from lx.checkpoints.differences import compare  # noqa: PLC0415
     from lx.checkpoints.formats import Formats  # noqa: PLC0415
 
     formats = Formats(registry)
     first, second = formats.find(options.first), formats.find(options.second)
-    found = compare(first.load(), second.load(), options.tolerance)
+    one, other = first.load(), second.load()
+    if are_weights(one) != are_weights(other):
+        one, other = under_state_dict(one), under_state_dict(other)
+    found = compare(one, other, options.tolerance)
     sections = [
         _only(found.only_first, f"only in {options.first}"),
         _only(found.only_second, f"only in {options.second}"),
