@@ -1,6 +1,7 @@
 """Links, removal, and the list of the best."""
 
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -115,3 +116,26 @@ def test_the_folder_is_that_of_the_first_loggers_run(tmp_path, monkeypatch, logg
 def test_scores_are_written_as_yaml(tmp_path):
     files.write_scores(tmp_path / "best.yaml", {"a/epoch=1.ckpt": torch.tensor(0.5), "b: c.ckpt": torch.tensor(2.0)})
     assert (tmp_path / "best.yaml").read_text() == 'a/epoch=1.ckpt: 0.5\n"b: c.ckpt": 2.0\n'
+
+
+def test_a_link_is_on_the_disk_before_its_old_target_can_go(tmp_path, monkeypatch):
+    done = []
+    replace, sync = os.replace, files.sync_folder
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replaced"), replace(*paths)))
+    monkeypatch.setattr(files, "sync_folder", lambda folder: (done.append(f"synced {folder}"), sync(folder)))
+    files.link(str(tmp_path / "last.ckpt"), str(tmp_path / "a.ckpt"))
+    assert done == ["replaced", f"synced {tmp_path}"]
+
+
+def test_a_copy_that_fails_leaves_the_old_one(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("not here")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    monkeypatch.setattr(shutil, "copyfileobj", refuse)
+    for name in ("a.ckpt", "last.ckpt"):
+        (tmp_path / name).write_text(name)
+    with pytest.raises(OSError, match="not here"):
+        files.link(str(tmp_path / "last.ckpt"), str(tmp_path / "a.ckpt"))
+    assert (tmp_path / "last.ckpt").read_text() == "last.ckpt"
+    assert sorted(os.listdir(tmp_path)) == ["a.ckpt", "last.ckpt"]

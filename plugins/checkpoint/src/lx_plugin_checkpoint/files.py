@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lx.files.replacing import replaced, sync_folder
 from lx.kernel.errors import MisconfigurationException
 from lx.urls import join, local_or_url
 from lx_plugin_checkpoint.file_names import settled
@@ -36,7 +37,8 @@ def is_inside(path: str, folder: str) -> bool:
 def link(path: str, target: str) -> None:
     """Makes `path` a relative link to `target`, a file or a directory, or a copy of it where links cannot be made.
 
-    What was at `path` is replaced; a link takes its place in one step, so that `path` never names nothing.
+    What was at `path` is replaced, by a link or a copied file in one step, so that `path` never names nothing; the new entry is on the
+    disk before this returns, after which the old target may be removed.
     """
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
@@ -45,18 +47,25 @@ def link(path: str, target: str) -> None:
         os.unlink(made)
     try:
         os.symlink(os.path.relpath(target, os.path.dirname(path)), made, target_is_directory=os.path.isdir(target))
-        os.replace(made, path)
     except OSError:
-        if os.path.isdir(target):
-            shutil.copytree(target, path)
-        else:
-            shutil.copy2(target, path)
+        _copy(Path(target), Path(path))
+    else:
+        os.replace(made, path)
+        sync_folder(Path(path).parent)
 
 
 def link_when_written(trainer: Any, path: str, target: str) -> None:
     """Has `link` done on rank 0 once the checkpoint I/O has written `target`, which may be later; called on every rank."""
     if trainer.is_global_zero:
         trainer.strategy.require_checkpoint_io().after_writing(path, partial(link, path, target))
+
+
+def _copy(source: Path, path: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, path)
+        return
+    with source.open("rb") as content, replaced(path) as file:
+        shutil.copyfileobj(content, file, 1 << 20)
 
 
 def remove(trainer: Any, path: str, folder: str, keep: str) -> None:
