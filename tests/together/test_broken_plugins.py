@@ -10,28 +10,14 @@ from textwrap import dedent
 import pytest
 from importlib_metadata import distributions
 
+from broken_plugins import KINDS
 from lx import Trainer
 from lx.kernel import default_manager
-from lx.kernel.errors import BlockedError, CollisionError, ComponentError, NotInstalledError
+from lx.kernel.errors import BlockedError, CollisionError, NotInstalledError
 from lx.testing import TinyDataModule, TinyModule
 from lx.testing.fixtures import Distributions, make_distribution
 
 __all__ = ["make_distribution"]  # a fixture
-
-HEAD = "from lx.kernel import hookimpl\nlx_api = 1\n@hookimpl\ndef lx_register(registry):\n    "
-PART = "registry.callback.add('broken_part', 'broken_plugin:Part')\n"
-
-BROKEN = {
-    "syntax error": "def broken(:\n",
-    "missing dependency": "import no_such_library\n" + HEAD + PART,
-    "missing requirement": HEAD + PART,
-    "wrong API": HEAD.replace("lx_api = 1", "lx_api = 99") + PART,
-    "no API": HEAD.replace("lx_api = 1", "") + PART,
-    "exit at import": "import sys\nsys.exit(3)\n",
-    "raises midway": HEAD + PART + "    raise RuntimeError('midway')\n",
-    "duplicate name": HEAD + "registry.logger.add('csv', 'broken_plugin:CSVLogger', roles={'default': 1})\n",
-    "duplicate slug": HEAD + PART,
-}
 
 
 def train(folder: Path, **options: object) -> Trainer:
@@ -113,32 +99,14 @@ def test_with_lx_core_alone_import_works_and_a_trainer_says_what_to_install(core
     assert list(tmp_path.iterdir()) == []
 
 
-# -- one plugin broken -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("case", BROKEN)
-def test_with_one_plugin_broken_a_run_with_the_others_works(make_distribution: Distributions, tmp_path: Path, case: str) -> None:
-    requires = ("no-such-package>=2",) if case == "missing requirement" else ()
-    slug = "csv" if case == "duplicate slug" else "broken"
-    make_distribution("acme-broken", {"broken_plugin.py": ""}, plugins={slug: "broken_plugin"}, requires=requires)
-    (make_distribution.folders[0] / "broken_plugin.py").write_text(BROKEN[case], "utf-8")
-    default_manager.cache_clear()
-    trainer = train(tmp_path / "runs")
-    assert trainer.global_step == 4
-    assert (tmp_path / "runs").exists()
-    plugin = next(plugin for plugin in default_manager().survey() if plugin.distribution == "acme-broken")
-    expected = {"missing requirement": "unmet", "wrong API": "incompatible", "no API": "incompatible"}
-    assert plugin.state == ("active" if case.startswith("duplicate") else expected.get(case, "broken"))
-    if plugin.state != "active":
-        assert plugin.reason
-        with pytest.raises(ComponentError, match="broken"):
-            Trainer(accelerator="cpu", callbacks="broken_part", logger=False)
+# -- some broken; each by itself is in tests/reliability/test_named_errors.py ------------------------------------------------------
 
 
 def test_a_duplicate_name_is_refused_when_it_is_meant_and_chosen_when_it_is_qualified(
     make_distribution: Distributions, tmp_path: Path
 ) -> None:
-    make_distribution("acme-broken", {"broken_plugin.py": BROKEN["duplicate name"]}, plugins={"broken": "broken_plugin"})
+    source = KINDS["name of another distribution"].entry
+    make_distribution("acme-broken", {"broken_plugin.py": source}, plugins={"broken": "broken_plugin"})
     default_manager.cache_clear()
     with pytest.raises(CollisionError, match=r"the logger 'csv' is offered by 'acme-broken' and 'lx-plugin-csv'\. .*'csv@lx-plugin-csv'"):
         Trainer(accelerator="cpu", logger="csv")
@@ -148,11 +116,11 @@ def test_a_duplicate_name_is_refused_when_it_is_meant_and_chosen_when_it_is_qual
 
 
 def test_with_all_of_them_at_once_a_program_of_its_own_trains(make_distribution: Distributions, tmp_path: Path) -> None:
-    for number, (case, source) in enumerate(BROKEN.items()):
+    for number, kind in enumerate(KINDS.values()):
         module = f"broken_plugin_{number}"
-        requires = ("no-such-package>=2",) if case == "missing requirement" else ()
+        requires, source = kind.requires, kind.entry.replace("broken_part", f"part_{number}").replace("broken-part", f"part-{number}")
         make_distribution(f"acme-broken-{number}", {f"{module}.py": ""}, plugins={f"broken-{number}": module}, requires=requires)
-        (make_distribution.folders[-1] / f"{module}.py").write_text(source.replace("broken_part", f"part_{number}"), "utf-8")
+        (make_distribution.folders[-1] / f"{module}.py").write_text(source, "utf-8")
     code = """
         from lx import Trainer
         from lx.testing import TinyDataModule, TinyModule

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from lx.arguments.spans import TAKES, Unit, duration, parse_span, read_span
-from lx.kernel.errors import ArgumentTypeError, MisconfigurationException
+from lx.kernel.errors import ArgumentTypeError, ArgumentValueError, MisconfigurationException
 from lx.rank_zero import rank_zero_info
 
 
@@ -344,4 +344,4 @@ def refuse_with_barebones(given: Mapping[str, Any]) -> None:
     """Raises `ValueError` for one of the Trainer's arguments that asks for what `barebones=True` turns off."""
     for name in NOT_BAREBONES:
         if given[name]:
-            raise ValueError(f"Trainer(barebones=True, {name}={given[name]!r}): barebones turns it off; leave one of the two out.")
+            raise ArgumentValueError(f"Trainer(barebones=True, {name}={given[name]!r}): barebones turns it off; leave one of the two out.")

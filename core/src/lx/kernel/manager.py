@@ -56,6 +56,15 @@ class Plugin:
     entries: list[Entry] = field(default_factory=list)
     compared: bool = False
 
+    @property
+    def cure(self) -> str:
+        """What to do about a plugin that is not active; empty where the reason says so."""
+        if self.state == UNMET:
+            return f"`pip install --upgrade {self.distribution}` installs what it requires"
+        if self.state == BROKEN:
+            return f"`pip install --upgrade {self.distribution}` may repair it, and `LX_DISABLE={self.slug}` keeps it out"
+        return ""
+
     def failure(self) -> ComponentError | None:
         """The exception for someone who wants a component of this plugin; None while it is active."""
         who = f"the plugin {self.slug!r} ({self.distribution} {self.version})"
@@ -63,13 +72,11 @@ class Plugin:
         if self.state == BLOCKED:
             failure = BlockedError(f"{who} is kept out: {self.reason}. Change that environment variable to use it.")
         elif self.state == UNMET:
-            cure = f"`pip install --upgrade {self.distribution}` installs what it requires."
-            failure = DependencyError(f"{who} cannot be used: {self.reason}. {cure}")
+            failure = DependencyError(f"{who} cannot be used: {self.reason}. {self.cure}.")
         elif self.state == INCOMPATIBLE:
             failure = IncompatiblePluginError(f"{who} is refused: {self.reason}.")
         elif self.state == BROKEN:
-            cure = f"`pip install --upgrade {self.distribution}` may repair it, and `LX_DISABLE={self.slug}` keeps it out."
-            failure = BrokenPluginError(f"{who} is broken: {self.reason}. {cure}")
+            failure = BrokenPluginError(f"{who} is broken: {self.reason}. {self.cure}.")
         if failure is not None:
             failure.__cause__ = self.error
         return failure
@@ -270,7 +277,7 @@ class PluginManager(Diagnosis):
         """Names the plugins that are installed and not active, one of which may offer what was asked for, and idle switches."""
         kept_out = ", ".join(plugin.slug for plugin in self.plugins if plugin.state == BLOCKED)
         failed = [plugin for plugin in self.plugins if plugin.state in (BROKEN, INCOMPATIBLE) or (plugin.state == UNMET and plugin.error)]
-        reasons = "; ".join(f"{plugin.slug} ({plugin.state}: {plugin.reason})" for plugin in failed)
+        reasons = "; ".join(f"{plugin.slug} ({': '.join(filter(None, (plugin.state, plugin.reason, plugin.cure)))})" for plugin in failed)
         sentences = [f"Installed, but not loaded: {reasons}."] if failed else []
         if kept_out:
             sentences.append(f"Installed, but kept out by LX_PLUGINS or LX_DISABLE: {kept_out}.")

@@ -209,7 +209,7 @@ class KindRegistry:
         except BaseException as error:  # a plugin may even call sys.exit at import
             raise BrokenPluginError(
                 f"the {self.kind} {entry.name!r} of {entry.provider} cannot be imported from {entry.target!r}: "
-                f"{type(error).__name__}: {error}"
+                f"{type(error).__name__}: {error}{_repair(entry)}"
             ) from error
 
     def build(self, spec: Any, **extra: Any) -> Any:
@@ -226,8 +226,7 @@ class KindRegistry:
             check_arguments(f"the {self.kind} {entry.name!r}", cls, wanted.args, kwargs)
             built = cls(*wanted.args, **kwargs)
             if not isinstance(built, self.interface):
-                made = f"made an object of {type(built).__name__}, which is no {self.interface.__name__} ({self.interface_path})"
-                raise BrokenPluginError(f"the {self.kind} {entry.name!r} of {entry.provider} {made}.")
+                raise of_another_kind(self, entry, f"made an object of {type(built).__name__}")
             return built
         if isinstance(spec, self.interface):
             return spec
@@ -317,6 +316,17 @@ class Registry:
             raise
         finally:
             self.provider = outer
+
+
+def of_another_kind(components: KindRegistry, entry: Entry, what: str) -> BrokenPluginError:
+    """The error for a component that lacks the interface of its kind; `what` says in words what it is instead."""
+    interface = f"which is no {components.interface.__name__} ({components.interface_path})"
+    return BrokenPluginError(f"the {entry.kind} {entry.name!r} of {entry.provider} {what}, {interface}{_repair(entry) or '.'}")
+
+
+def _repair(entry: Entry) -> str:
+    """What to do about a component that a distribution has broken; nobody can install this program anew."""
+    return "" if entry.provider == PROGRAM else f". `pip install --upgrade {entry.provider}` may repair it."
 
 
 def import_target(target: str) -> Any:

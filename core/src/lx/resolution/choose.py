@@ -14,7 +14,7 @@ from lx.kernel.errors import (
     MisconfigurationException,
     NotInstalledError,
 )
-from lx.kernel.registry import KindRegistry, check_arguments
+from lx.kernel.registry import KindRegistry, check_arguments, of_another_kind
 from lx.resolution.request import Choice
 
 HANDED_OVER = {"logger": ("save_dir", "root_dir"), "launcher": ("environment", "num_processes", "num_nodes")}
@@ -60,7 +60,10 @@ class Chooser:
 
     def of_entry(self, kind: str, spec: ComponentSpec, entry: Entry, topic: str, reason: str) -> Choice:
         """A registered component, its class imported and its arguments checked."""
-        cls = self.registry.kind(kind).load(entry)
+        components = self.registry.kind(kind)
+        cls = components.load(entry)
+        if isinstance(cls, type) and not issubclass(cls, components.interface):
+            raise of_another_kind(components, entry, f"is the class {cls.__name__}")
         given = {**entry.defaults, **spec.kwargs}
         takes = inspect.signature(cls).parameters
         # What the engine hands over when it builds the component stands in for itself while the rest is checked.
