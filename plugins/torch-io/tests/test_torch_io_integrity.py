@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 
+from lx.files.digest import BLOCK, LANES, Digest
 from lx.kernel.errors import CheckpointCorruptError
 from lx_plugin_torch_io import seal
 from lx_plugin_torch_io.checkpoint_io import TorchCheckpointIO
-from lx_plugin_torch_io.digest import BLOCK, LANES, Digest
 from lx_plugin_torch_io.inspection import check_whole
 
 CONTENT = {"state_dict": {"weight": torch.arange(5.0), "bias": torch.ones(2)}, "epoch": 1}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from lx_plugin_torch_io.digest import BLOCK, Digest
+from lx.files.digest import BLOCK, Digest
 
 MARK = b"lx-digest-1:"
 SEAL = len(MARK) + 32
