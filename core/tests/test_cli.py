@@ -247,7 +247,9 @@ def test_help_lists_the_commands_of_plugins_too(lx: Run) -> None:
         assert [line.split()[0] for line in result.out.splitlines() if line.startswith("  ")] == [
             "plugins",
             "env",
+            "ckpt",
             "upgrade-checkpoint",
+            "verify-resume",
             "consolidate",
             "dig",
             "--version",
@@ -273,7 +275,7 @@ def test_an_unknown_command_gets_the_nearest_one(lx: Run) -> None:
     assert (result.code, result.out) == (2, "")
     assert "there is no command 'plugin'. Did you mean 'plugins'?" in result.err
     assert "Did you mean 'dig'?" in lx("dug").err
-    assert "There are: plugins, env, upgrade-checkpoint, consolidate, dig." in lx("zzzzz").err
+    assert "There are: plugins, env, ckpt, upgrade-checkpoint, verify-resume, consolidate, dig." in lx("zzzzz").err
 
 
 @pytest.mark.parametrize("arguments", [["plugins", "--nonsense"], ["plugins", "shw"], ["plugins", "show"], ["env", "more"]])

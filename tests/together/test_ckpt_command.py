@@ -54,7 +54,7 @@ class SavesAfterThree(Callback):
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that a run wrote within its first epoch, after three batches, the third one in a window of two."""
     path = tmp_path_factory.mktemp("written") / "within.ckpt"
-    off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    off: dict[str, Any] = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     trainer = Trainer(accelerator="cpu", max_epochs=1, accumulate_grad_batches=2, callbacks=[SavesAfterThree(path)], **off)
     trainer.fit(Kept(), TinyDataModule())
     return path
