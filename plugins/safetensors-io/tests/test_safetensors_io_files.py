@@ -145,7 +145,7 @@ def test_headers_that_somebody_made_up(path: Path) -> None:
         assert before in good[8:start]
         assert len(header) == start - 8
         place = len(files.BEGINNING)
-        digits = files.digest(header).encode()
+        digits = files.checksum(header).encode()
         path.write_bytes(good[:8] + header[:place] + digits + header[place + len(digits) :] + good[start:])
         with pytest.raises(CheckpointError, match=r"last\.ckpt"):
             load(path)

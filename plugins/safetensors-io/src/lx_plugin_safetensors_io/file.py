@@ -11,30 +11,27 @@ and one of the bytes of the tensors.
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
+from lx.files.digest import BLOCK, Digest
 from lx.kernel.errors import CheckpointCorruptError, CheckpointError
 from lx_plugin_safetensors_io.tensors import Entry, TensorTable, content, memory
 
 BEGINNING = b'{"__metadata__":{"lx.checksums":"'
-OF_HEADER, OF_TENSORS = 32, 8
-"""Digits of the two checksums: BLAKE2 of the small one, CRC-32, which is four times as fast, of the big one."""
+DIGITS = 32
+"""How long each of the two checksums is."""
 
 ALIGNED = 64
-CHUNK, WORTH_A_THREAD = 1 << 22, 1 << 18
+CHUNK = 4 * BLOCK
+"""How many bytes are read, and added to the checksum while they are in the cache."""
+
 OF_TORCH = (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
 """How files of `torch.save` begin, since 1.6 and before."""
-
-
-UNLIKE = "the bytes of its tensors and their checksum differ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,67 +45,25 @@ class Header:
     size: int
 
 
-class Checksum:
-    """A CRC-32. That of big pieces is computed in a thread, beside the one that reads or writes, which takes as long."""
-
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool, self._crc = pool, 0
-        self._last: Future[None] | None = None
-
-    def add(self, data: memoryview) -> None:
-        """Goes on with these bytes, which must stay as they are until `settle`."""
-        if len(data) >= WORTH_A_THREAD:
-            try:
-                self._last = self._pool.submit(self._go_on, data)
-            except RuntimeError:  # the interpreter is about to end, and starts no threads any more
-                pass
-            else:
-                return
-        self.settle()
-        self._go_on(data)
-
-    def settle(self) -> None:
-        """Waits for the thread."""
-        if self._last is not None:
-            self._last.result()
-            self._last = None
-
-    def _go_on(self, data: memoryview) -> None:
-        self._crc = zlib.crc32(data, self._crc)
-
-    @property
-    def digits(self) -> str:
-        """The checksum so far, in hexadecimal digits."""
-        self.settle()
-        return f"{self._crc:0{OF_TENSORS}x}"
-
-
-@contextmanager
-def checksum() -> Iterator[Checksum]:
-    """A checksum of what is added to it in the block."""
-    with ThreadPoolExecutor(1, "lx-checksum") as pool:
-        yield Checksum(pool)
-
-
 def write(file: IO[bytes], structure: str, table: TensorTable) -> None:
     """Writes a whole file to one that is empty, and can be sought in."""
     entries = table.entries()
     listed = {name: {"dtype": one.code, "shape": one.shape, "data_offsets": [one.begin, one.end]} for name, one in entries.items()}
-    metadata = {"lx.checksums": "0" * (OF_HEADER + OF_TENSORS), "format": "pt", "lx.structure": structure}
+    metadata = {"lx.checksums": "0" * 2 * DIGITS, "format": "pt", "lx.structure": structure}
     header = json.dumps({"__metadata__": metadata, **listed}, separators=(",", ":")).encode()
     header += b" " * (-(8 + len(header)) % ALIGNED)
     file.write(len(header).to_bytes(8, "little") + header)
-    with checksum() as of_tensors:
-        for name in entries:
-            elements = content(table.tensors[name])
-            for chunk in _chunks(memory(elements, elements.numel())):
-                of_tensors.add(chunk)
-                file.write(chunk)
-            of_tensors.settle()  # what was copied is freed
-    place = len(BEGINNING) + OF_HEADER
-    header = header[:place] + of_tensors.digits.encode() + header[place + OF_TENSORS :]
+    of_tensors = Digest()
+    for name in entries:
+        elements = content(table.tensors[name])
+        for chunk in _chunks(memory(elements, elements.numel())):
+            of_tensors.update(chunk)
+            file.write(chunk)
+    digits = of_tensors.value().hex()
+    place = len(BEGINNING) + DIGITS
+    header = header[:place] + digits.encode() + header[place + DIGITS :]
     file.seek(8 + len(BEGINNING))
-    file.write((digest(header) + of_tensors.digits).encode())
+    file.write((checksum(header) + digits).encode())
 
 
 def _chunks(data: memoryview) -> Iterator[memoryview]:
@@ -116,11 +71,11 @@ def _chunks(data: memoryview) -> Iterator[memoryview]:
         yield data[begin : begin + CHUNK]
 
 
-def digest(header: bytes) -> str:
+def checksum(header: bytes) -> str:
     """The checksum of a header and its length, its own digits taken as zeros."""
     place = len(BEGINNING)
-    blank = header[:place] + b"0" * OF_HEADER + header[place + OF_HEADER :]
-    return hashlib.blake2b(len(header).to_bytes(8, "little") + blank, digest_size=OF_HEADER // 2).hexdigest()
+    blank = header[:place] + b"0" * DIGITS + header[place + DIGITS :]
+    return hashlib.blake2b(len(header).to_bytes(8, "little") + blank, digest_size=DIGITS // 2).hexdigest()
 
 
 def begins_well(path: str | Path) -> bool:
@@ -172,9 +127,9 @@ def _checked(header: bytes, path: Path) -> str | None:
         if b'"lx.structure"' in header:
             raise corrupt(path, "the beginning of its header is damaged")
         return None
-    if digest(header).encode() != header[place : place + OF_HEADER]:
+    if checksum(header).encode() != header[place : place + DIGITS]:
         raise corrupt(path, "its header and its checksum differ")
-    return header[place + OF_HEADER :][:OF_TENSORS].decode()
+    return header[place + DIGITS :][:DIGITS].decode()
 
 
 def _parsed(header: bytes, digits: str | None) -> Header:
@@ -192,30 +147,33 @@ def _parsed(header: bytes, digits: str | None) -> Header:
 
 def read_tensors(file: IO[bytes], path: Path, header: Header, verify: bool) -> dict[str, torch.UntypedStorage]:
     """The bytes of all tensors, from where `read_header` left the file, each in memory of its own."""
-    verify = verify and header.checksum is not None
+    of_tensors = Digest()
     storages = {}
-    with checksum() as of_tensors:
-        for name, entry in sorted(header.entries.items(), key=lambda item: item[1].begin):
-            storages[name] = storage = torch.UntypedStorage(entry.end - entry.begin)
-            for chunk in _chunks(memory(storage, entry.end - entry.begin)):
-                if file.readinto(chunk) != len(chunk):  # type: ignore[attr-defined]
-                    raise corrupt(path, "it ended while it was read")
-                if verify:
-                    of_tensors.add(chunk)
-    if verify and of_tensors.digits != header.checksum:
-        raise corrupt(path, UNLIKE)
+    for name, entry in sorted(header.entries.items(), key=lambda item: item[1].begin):
+        storages[name] = storage = torch.UntypedStorage(entry.end - entry.begin)
+        for chunk in _chunks(memory(storage, entry.end - entry.begin)):
+            if file.readinto(chunk) != len(chunk):  # type: ignore[attr-defined]
+                raise corrupt(path, "it ended while it was read")
+            if verify:
+                of_tensors.update(chunk)
+    if verify:
+        _compare(of_tensors, path, header)
     return storages
 
 
 def map_tensors(path: Path, header: Header, verify: bool) -> dict[str, torch.UntypedStorage]:
     """The bytes of all tensors, as pages of the file that the system reads when they are looked at; what is written to them is not kept."""
     whole: Any = torch.UntypedStorage.from_file(str(path), False, header.size)
-    if verify and header.checksum is not None:
-        with checksum() as of_tensors:
-            of_tensors.add(memory(whole, header.size)[header.start :])
-        if of_tensors.digits != header.checksum:
-            raise corrupt(path, UNLIKE)
+    if verify:
+        of_tensors = Digest()
+        of_tensors.update(memory(whole, header.size)[header.start :])
+        _compare(of_tensors, path, header)
     return {name: whole[header.start + one.begin : header.start + one.end] for name, one in header.entries.items()}
+
+
+def _compare(of_tensors: Digest, path: Path, header: Header) -> None:
+    if header.checksum not in (None, of_tensors.value().hex()):
+        raise corrupt(path, "the bytes of its tensors and their checksum differ")
 
 
 def corrupt(path: Path, reason: Any) -> CheckpointCorruptError:
