@@ -24,7 +24,7 @@ LAST = "last.ckpt"
 
 
 def save_for_ever(checkpoint_io: Any, folder: Path, step: int, linked: bool, told: int) -> None:
-    """Saves as a run does that keeps the newest: as `last.ckpt`, or under a new name, to which `last.ckpt` is linked before the old one goes."""
+    """Saves as a run does that keeps the newest one: it replaces `last.ckpt`, or is linked to by it before the one before is removed."""
     while True:
         before, step = step, step + 1
         path = folder / (f"step={step}.ckpt" if linked else LAST)
