@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +14,8 @@ import pytest
 import torch
 
 from lx import Callback, Fabric, Trainer
-from lx.testing import TinyDataModule, TinyModule
+from lx.kernel.errors import SIGTERMException
+from lx.testing import FakeEnvironment, TinyDataModule, TinyModule
 from lx_plugin_async_io.checkpoint_io import AsyncCheckpointIO
 from lx_plugin_torch_io.checkpoint_io import TorchCheckpointIO
 
@@ -148,6 +150,28 @@ def test_what_is_written_while_an_error_ends_the_run_is_written_to_its_end(tmp_p
     with pytest.raises(ValueError, match="on purpose"):
         trainer.fit(Failure(), TinyDataModule())
     assert step_in(tmp_path / "checkpoints" / "step=2.ckpt") == 2
+
+
+def test_a_job_is_not_queued_again_for_what_could_not_be_written(tmp_path: Path) -> None:
+    class Cluster(FakeEnvironment):
+        requeues_on = signal.SIGUSR1
+
+        def requeue(self) -> str:
+            queued.append(self)
+            return "It will be back."
+
+    class Signalled(TinyModule):
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 2:
+                signal.raise_signal(signal.SIGUSR1)
+
+    queued: list[Cluster] = []
+    for good in (0, 1):
+        assert queued == []
+        trainer = new_trainer(tmp_path, plugins=[AsyncCheckpointIO(Failing(good)), Cluster()], enable_checkpointing=False)
+        with pytest.raises(SIGTERMException):
+            trainer.fit(Signalled(), TinyDataModule())
+    assert len(queued) == 1
 
 
 def test_the_link_to_the_last_one_waits_for_it(tmp_path: Path) -> None:

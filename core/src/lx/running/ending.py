@@ -73,7 +73,7 @@ def _told(run: Any, error: BaseException) -> Iterator[tuple[str, Callable[[], An
     while run.to_tear_down:
         owner, tear_down = run.to_tear_down.pop(0)
         yield f"{type(owner).__name__}.teardown", tear_down
-    if trainer.strategy.checkpoint_io is not None:
+    if trainer.strategy.checkpoint_io is not None and requeue is None:  # which waits itself, and must know of what has failed
         yield "writing checkpoints", trainer.strategy.checkpoint_io.teardown
     for logger in trainer.loggers if trainer.is_global_zero else []:
         yield f"{type(logger).__name__}.finalize", partial(logger.finalize, "failed" if requeue is None else "finished")

@@ -154,10 +154,9 @@ class MLFlowLogger(Logger):
         """Stores checkpoints as artifacts, now or when the run ends, as `log_model` says; called on rank 0."""
         if not self._log_model or rank_zero_only.rank:
             return
+        self._checkpoint_callback = checkpoint_callback  # also of what a checkpoint I/O is still writing in the background
         if self._log_model == "all" or checkpoint_callback.save_top_k == -1:
             self._checkpoints.log(checkpoint_callback, self.experiment, str(self._run_id))
-        else:
-            self._checkpoint_callback = checkpoint_callback
 
     def finalize(self, status: str) -> None:
         """Ends the run as FINISHED or FAILED, once everything is written; what is logged later makes it RUNNING again."""
