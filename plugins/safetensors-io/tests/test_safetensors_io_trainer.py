@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lx import Fabric, LightningModule, Trainer
+from lx import Fabric, LightningModule, Trainer, seed_everything
 from lx.callbacks import EarlyStopping, ModelCheckpoint
 from lx.hparams.mixin import AttributeDict
 from lx.kernel.errors import CheckpointCorruptError, CheckpointError
@@ -23,13 +23,14 @@ class Net(LightningModule):
         self.save_hyperparameters()
         generator = torch.Generator().manual_seed(3)
         self.first, self.norm, self.second = torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 2)
+        self.dropout = torch.nn.Dropout(0.3)
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
         self.second.weight = self.first.weight
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        return self.second(self.norm(self.first(batch.float().flatten(1)[:, :2])).tanh())  # type: ignore[no-any-return]
+        return self.second(self.dropout(self.norm(self.first(batch.float().flatten(1)[:, :2]))).tanh())  # type: ignore[no-any-return]
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         loss = self(first_of(batch)).square().mean()
@@ -60,6 +61,7 @@ def trainer(folder: Path, epochs: int, **arguments: Any) -> Trainer:
 
 
 def fit(folder: Path, epochs: int, ckpt_path: Path | None = None) -> None:
+    seed_everything(7 if ckpt_path is None else 8, verbose=False)  # of a run that goes on, the checkpoint has the states
     callbacks = [EarlyStopping("val", patience=9), ModelCheckpoint(folder, monitor="val", save_top_k=2, save_last=True)]
     trainer(folder, epochs, callbacks=callbacks).fit(Net(options=argparse.Namespace(depth=3)), TinyDataModule(), ckpt_path=ckpt_path)
 
@@ -71,6 +73,13 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], Any]
     if isinstance(value, list | tuple):
         return {place: leaf for index, inner in enumerate(value) for place, leaf in leaves(inner, (*path, index)).items()}
     return {path: (value.dtype, value.tolist()) if isinstance(value, torch.Tensor) else value}
+
+
+@pytest.fixture(autouse=True)
+def own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives the environment back the variables that seeding sets."""
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(name, "0")
 
 
 @pytest.fixture
