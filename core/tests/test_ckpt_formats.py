@@ -73,10 +73,11 @@ def test_the_one_that_recognises_a_file_reads_it(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     for name, content in (("a.txt", "chalk"), ("below/b.ckpt", "slate"), ("below/c.txt", "slate"), ("d.chalk", "slate"), (".e.ckpt", "")):
         (tmp_path / name).write_text(content)
+    (tmp_path / "f.ckpt").symlink_to("nowhere")
     found = formats().find(tmp_path / "a.txt")
     assert (found.format, found.size()) == ("chalk", 5)
     listed = [str(path.relative_to(tmp_path)) for path in formats().in_folder(tmp_path)]
-    assert listed == ["a.txt", "below/b.ckpt", "d.chalk"], "what is recognised, and what is named so"
+    assert listed == ["a.txt", "below/b.ckpt", "d.chalk", "f.ckpt"], "what is recognised, and what is named so"
     with pytest.raises(CheckpointDirectoryError):
         formats().find(tmp_path / "below")
 

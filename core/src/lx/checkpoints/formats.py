@@ -131,7 +131,7 @@ class Formats:
                 yield from self.in_folder(path)
 
     def _is_named_so(self, path: Path) -> bool:
-        if not path.is_file():
+        if not (path.is_file() or (path.is_symlink() and not path.exists())):  # a link that leads nowhere is a bad checkpoint
             return False
         return path.suffix == SUFFIXES[0] or (path.suffix not in ("", *SUFFIXES) and bool(self._kind().standing_for(path.suffix)))
 
