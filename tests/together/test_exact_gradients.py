@@ -74,7 +74,7 @@ class Tagger(LightningModule):
         make_optimizer: Any = sgd,
         skipped: Sequence[int] = (),
         dtype: torch.dtype = torch.float32,
-        handwritten: bool = False,
+        divisor_from: int | None = None,
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(5)
@@ -83,7 +83,7 @@ class Tagger(LightningModule):
             for parameter in self.layers.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
         self.epochs, self.counts, self.make_optimizer = epochs, counts, make_optimizer
-        self.skipped, self.handwritten = skipped, handwritten
+        self.skipped, self.divisor_from = skipped, divisor_from
         self.window: list[Batch] = []
         self.errors: list[float] = []
         self.in_windows: list[int] = []
@@ -98,10 +98,10 @@ class Tagger(LightningModule):
         self.window.append(batch)
         inputs, targets = batch
         loss = nn.functional.cross_entropy(self.layers(inputs), targets)
-        if self.handwritten:  # of no rows, neither it nor its gradient is a number
+        if self.divisor_from is not None:  # written by hand: from 0 on, neither the mean over nothing nor its gradient is a number
             there = (targets != PADDING).to(inputs.dtype)
             losses = nn.functional.cross_entropy(self.layers(inputs), targets.clamp(min=0), reduction="none")
-            loss = (losses * there).sum() / there.sum()
+            loss = (losses * there).sum() / there.sum().clamp(min=self.divisor_from)
         return loss if self.counts is None else {"loss": loss, "num_items": self.counts(targets)}
 
     def expected(self) -> tuple[Tensor, list[Tensor]]:
@@ -221,7 +221,7 @@ def test_what_holds_nothing_adds_nothing(bare_trainer: MakeTrainer, skipped: tup
     for loader in (list, unsized):
         models = (
             Tagger(loader(unequal(7)), counts=tokens, skipped=skipped),
-            Tagger(loader(unequal(7, empty=skipped)), counts=tokens, handwritten=True),
+            Tagger(loader(unequal(7, empty=skipped)), counts=tokens, divisor_from=0),
         )
         for model in models:
             trainer = bare_trainer(max_epochs=1, accumulate_grad_batches=window, micro_batch_size=micro)
@@ -268,9 +268,6 @@ def test_a_number_on_a_device_is_not_read(
     monkeypatch.setattr("lx.loops.optimize.items_in", lambda output, exact: output["num_items"].to(exact))
 
     class Watched(Tagger):
-        def training_step(self, batch: Batch, batch_idx: int) -> Any:
-            return super().training_step(batch, batch_idx)
-
         def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
             self.unread = Unread()
             self.unread.__enter__()
@@ -286,10 +283,11 @@ def test_a_number_on_a_device_is_not_read(
         def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
             self.unread.__exit__(None, None, None)
 
-    model = Watched(unequal(7, empty=empty), counts=tokens)
-    bare_trainer(max_epochs=1, accumulate_grad_batches=window).fit(model)
-    assert_exact(model)
-    assert len(model.in_windows) == -(-7 // window)
+    for divisor_from in (None, 1):  # torch's mean over nothing is no number, and its gradient is 0
+        model = Watched(unequal(7, empty=empty), counts=tokens, divisor_from=divisor_from)
+        bare_trainer(max_epochs=1, accumulate_grad_batches=window).fit(model)
+        assert_exact(model)
+        assert len(model.in_windows) == -(-7 // window)
 
 
 # -- steps of other kinds --------------------------------------------------------------------------------------------------

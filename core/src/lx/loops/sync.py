@@ -23,12 +23,12 @@ class GradientSync:
 
     @contextmanager
     def _pause(self) -> Iterator[None]:
-        self.paused = True
+        outer, self.paused = self.paused, True
         try:
             with self._trainer.strategy.no_backward_sync(self._trainer.model):
                 yield
         finally:
-            self.paused = False
+            self.paused = outer
 
     def mean(self, number: float | Tensor) -> Tensor:
         """The mean of a number over the processes, on the device, and without waiting for it; a collective."""
