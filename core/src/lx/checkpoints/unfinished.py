@@ -92,8 +92,13 @@ def random_of_rank(trainer: Any, states: Sequence[dict[str, Any]]) -> dict[str, 
 
 
 def _dump_window(trainer: Any, optimize: Any) -> dict[str, Any]:
-    """The gradients that no step has taken yet; of manual optimization, of which nobody knows, all that are there."""
-    if not (optimize.keeps_gradients and (optimize.held or trainer.fit_loop.progress.manual)):
+    """The gradients that no step has taken yet; of manual optimization, of which nobody knows, all that are there.
+
+    Nothing while a batch is trained on, which will be trained on again.
+    """
+    progress = trainer.fit_loop.progress
+    trains = progress.batch.started > progress.batch.processed
+    if trains or not (optimize.keeps_gradients and (optimize.held or progress.manual)):
         return {}
     gradients = {name: each.grad for name, each in trainer.lightning_module.named_parameters() if each.grad is not None}
     return {"gradients": gradients, "window": optimize.window_state()}

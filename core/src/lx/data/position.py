@@ -7,7 +7,7 @@ and the number of the batch, and not from the batches before it, so that whoever
 
 import copy
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, count, islice
 from typing import Any
 
@@ -25,6 +25,10 @@ STEP = 0x9E3779B97F4A7C15
 """2**64 over the golden ratio, made odd: its multiples spread evenly (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195)."""
 
 
+def _nothing() -> None:
+    """What there is to do where nothing is to be put back."""
+
+
 class Order:
     """In the place of a sampler, or of a batch sampler, one whose pass can begin in its midst; in all else it is the one within.
 
@@ -35,7 +39,7 @@ class Order:
         self.inner = inner
         self.works = works
         self.seed = 0
-        self.draws: Any = None
+        self.draws: Callable[[], Any] = _nothing
         self._skip: int | None = None
         self._source: Iterator[Any] = iter(())
 
@@ -49,7 +53,9 @@ class Order:
 
     def __iter__(self) -> Iterator[Any]:
         self._source = iter(self.inner)
-        return self._numbered() if self.works else self._in_order()
+        if self.works:
+            return self._numbered()
+        return self._in_order() if self._skip is None else self._later()
 
     def begin_at(self, skip: int) -> None:
         """Has the next pass begin after so many batches."""
@@ -70,8 +76,10 @@ class Order:
         self._source = chain(first, self._source)
 
     def _in_order(self) -> Iterator[Any]:
-        if self._skip is None and self.draws is not None:
-            self.draws()
+        self.draws()
+        yield from self._source
+
+    def _later(self) -> Iterator[Any]:
         self.draw()
         yield from self._source
 
@@ -149,10 +157,6 @@ class Passes:
 
     def _remember(self) -> None:
         self._start = states(self.generators)
-
-
-def _nothing() -> None:
-    """What there is to do where nothing is to be put back."""
 
 
 def passes_over(loader: Any) -> Any:
