@@ -18,14 +18,9 @@ CODE = 128 + signal.SIGUSR1
 
 
 class Cluster(FakeEnvironment):
-    """Ends a run after the third step, and has it queued again."""
+    """Names a signal."""
 
     requeues_on = signal.SIGUSR1
-    asked: list[int]
-
-    def may_end(self, windows: int) -> bool:
-        self.asked = [*getattr(self, "asked", []), windows]
-        return windows == 3
 
 
 class Queues(Cluster):
@@ -44,6 +39,24 @@ class Interrupts(Callback):
         if not self.sent:
             self.sent = True
             signal.raise_signal(signal.SIGUSR1)
+
+
+class ThirdStep:
+    """Processes that agree to end after the third step."""
+
+    def __init__(self) -> None:
+        self.asked: list[int | None] = []
+
+    def announce(self, signum: int) -> None:
+        self.cause = signum
+
+    def reached(self, step: int | None, signum: int) -> int:
+        self.asked.append(step)
+        self.announce(signum)
+        return signum if step == 3 else 0
+
+    def close(self) -> None:
+        """That of the one who listens."""
 
 
 def new_trainer(manager: PluginManager, folder: Path, environment: Any, hook: str, processes: int = 1) -> Trainer:
@@ -73,24 +86,24 @@ def test_one_process_ends_at_the_next_boundary(
     trainer = new_trainer(plugin_manager, tmp_path, Queues(), "on_train_batch_start")
     with pytest.raises(SIGTERMException) as ended:
         trainer.fit(TinyModule(), tiny_data)
-    environment = trainer.strategy.cluster_environment
     assert (ended.value.code, trainer.global_step, trainer.received_sigterm) == (CODE, 1, True)
     files: Any = trainer.strategy.checkpoint_io
     assert files.called()[:3] == ["list_folder", "save_checkpoint", "teardown"], "which waits for what is still being written"
     assert files.calls[1].args[1] == tmp_path / "hpc_ckpt_1.ckpt"
-    assert environment.called("prepare_requeue")[0].args == (trainer.strategy,)
-    assert not hasattr(environment, "asked"), "there is nobody to agree with"
     assert "after 1 steps. It will be back. It goes on from" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("hook", ["on_validation_batch_start", "on_train_batch_start"])
-def test_several_end_where_the_environment_lets_them_and_not_in_a_validation(
-    plugin_manager: PluginManager, tmp_path: Path, tiny_data: TinyDataModule, hook: str
+def test_several_end_where_they_agree_and_not_in_a_validation(
+    plugin_manager: PluginManager, tmp_path: Path, tiny_data: TinyDataModule, hook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    agreement = ThirdStep()
+    monkeypatch.setattr("lx.running.termination.agree", lambda strategy, hear: (agreement, agreement))
     trainer = new_trainer(plugin_manager, tmp_path, Queues(), hook, processes=2)  # the first validation is the sanity check
     with pytest.raises(SIGTERMException):
         trainer.fit(TinyModule(), tiny_data)
-    assert trainer.strategy.cluster_environment.asked == [1, 2, 3]
+    assert [step for step in agreement.asked if step is not None] == [1, 2, 3]
+    assert (None in agreement.asked) == (hook == "on_validation_batch_start")
     assert trainer.global_step == 3
 
 

@@ -5,9 +5,12 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from lx.testing.requires import requires
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="it requires signals that Windows does not have")
 
@@ -236,3 +239,39 @@ def test_what_else_ends_a_run_saves_nothing_by_itself(ended: dict[str, Ended]) -
 
 def test_outside_of_a_fit_sigusr1_does_what_it_always_did(ended: dict[str, Ended]) -> None:
     assert (ended["not a fit"].code, ended["not a fit"].said) == (-signal.SIGUSR1, [])
+
+
+TWO = """
+import os, signal, sys
+
+from lx import Callback, Trainer
+from lx.testing import TinyDataModule, TinyModule
+
+
+class Told(Callback):
+    def on_train_batch_start(self, trainer, *args):
+        if trainer.global_step == 2 and trainer.global_rank == int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_exception(self, trainer, module, exception):
+        with open(f"told_{trainer.global_rank}", "w") as file:
+            file.write(f"{exception.code} {trainer.global_step}")
+
+
+if __name__ == "__main__":
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=20, callbacks=[Told()], default_root_dir=".", **quiet)
+    trainer.fit(TinyModule(), TinyDataModule(length=64))
+"""
+
+
+@requires(processes=2)
+def test_a_signal_to_one_process_ends_all_after_the_same_step(tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text(TWO)
+    done = subprocess.run([sys.executable, "two.py", "1"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 143, done.stderr
+    first, second = ((tmp_path / f"told_{rank}").read_text() for rank in (0, 1))
+    assert first == second
+    assert first.startswith("143 ")
+    assert (tmp_path / "checkpoints" / "interrupted.ckpt").exists()
+    assert "ended with exit code" not in done.stderr

@@ -248,7 +248,7 @@ def test_processes_that_get_the_signal_in_different_steps_end_after_the_same_one
     ended = [(*process.communicate(timeout=120), process.returncode) for process in started]
     assert [code for _, _, code in ended] == [128 + signal.SIGUSR1] * 2, ended
     steps = torch.load(tmp_path / "hpc_ckpt_1.ckpt", weights_only=True)["global_step"]
-    assert steps in (5, 6)
+    assert steps in range(3, 7), "soon after the first has it, since it tells the other"
     assert [out for out, _, _ in ended] == [f"rank {rank} of 2 ends after {steps}\n" for rank in (0, 1)]
     assert cluster.asked == ["requeue 77"]
     assert "SLURM has queued the job 77 again." in ended[0][1]

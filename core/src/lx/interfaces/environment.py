@@ -1,10 +1,6 @@
 """What a cluster says about the processes of a run: how many, which one this is, and where to meet."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from lx.interfaces.strategy import Strategy
 
 
 class ClusterEnvironment(ABC):
@@ -62,15 +58,6 @@ class ClusterEnvironment(ABC):
 
     def validate_settings(self, num_devices: int, num_nodes: int) -> None:
         """Raises `ValueError` if the cluster started something else than what the user asked lx for."""
-
-    def prepare_requeue(self, strategy: "Strategy") -> None:
-        """Readies what `may_end` needs to agree with the other processes; called on every rank when `fit` begins, if there is a signal."""
-
-    def may_end(self, windows: int) -> bool:
-        """Whether every process of the run ends at this batch boundary, after its optimizer step number `windows`; it must be the same one
-        for all, since they write the checkpoint together. Called where there are several, at each boundary once the signal has come to
-        this process; that has no answer to wait for: others may need it for a step before the signal comes to them."""
-        return True
 
     def requeue(self) -> str:
         """Queues this job again, and says so in a sentence; called on rank 0 when the run has ended and the checkpoint is written. Raises

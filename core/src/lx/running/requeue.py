@@ -1,12 +1,10 @@
 """A fit in a job whose time is over: it is saved, the run ends, and the cluster queues the job again, in which fit goes on."""
 
-import signal
 from pathlib import Path
 from typing import Any
 
 from lx.checkpoints.search import left_by_jobs
-from lx.kernel.errors import SIGTERMException
-from lx.running.signals import cleaning_up, say
+from lx.running.signals import cleaning_up
 from lx.state import TrainerFn
 from lx.urls import join, local_or_url
 
@@ -32,28 +30,12 @@ class Requeue:
         """What has come of it, for the line in which the run says how it ended."""
         self._path: Path | str | None = None
 
-    def begin(self) -> None:
-        """Lets the environment ready what its processes need to agree; called on every rank, when they have met."""
-        if self.signum is not None:
-            self._environment.prepare_requeue(self._trainer.strategy)
-
-    def may_end(self, windows: int | None) -> bool:
-        """Whether the run ends at this batch boundary, since all its processes do; see `Termination.end_here`."""
-        alone = self._trainer.world_size == 1
-        return alone or (windows is not None and self._environment.may_end(windows))
-
     def end_whole(self) -> None:
-        """Ends the program after a run that came to its end, if the signal has come to any process; called on every rank."""
-        trainer = self._trainer
-        if self.signum is None or not trainer.strategy.reduce_boolean_decision(self.asked, all=False):
-            return
-        with cleaning_up(trainer) as clean_up:
+        """Saves a run that came to its end, and has the job queued again; called on every rank."""
+        with cleaning_up(self._trainer) as clean_up:
             clean_up.doing = "saving for the next job"
             self.save()
             self.submit()
-        if trainer.is_global_zero:
-            say(f"lx: {signal.Signals(self.signum).name} came when the run was about to end anyway.{self.report}")
-        raise SIGTERMException(128 + self.signum)
 
     def save(self) -> None:
         """Writes the checkpoint, under the next number; on every rank."""
@@ -67,9 +49,9 @@ class Requeue:
     def submit(self) -> None:
         """Has the job queued again, once the checkpoint is on disk: what the cluster ends now may end. Without one it would begin anew."""
         trainer = self._trainer
+        trainer.strategy.require_checkpoint_io().teardown()
         if self._path is None:
             return
-        trainer.strategy.require_checkpoint_io().teardown()
         trainer.strategy.barrier("requeue")
         if not trainer.is_global_zero:
             return

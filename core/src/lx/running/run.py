@@ -18,7 +18,7 @@ from lx.dispatch import Dispatch, overrides
 from lx.hparams.mixin import drop_unpicklable
 from lx.hparams.sent import send_hyperparameters
 from lx.interfaces.layer_sync import LayerSync
-from lx.kernel.errors import SIGTERMException, StopRun
+from lx.kernel.errors import StopRun
 from lx.loops.evaluate import Evaluation
 from lx.loops.predict import Prediction
 from lx.module import LightningModule
@@ -124,14 +124,12 @@ class Run:
         finally:
             trainer.run = None if self.fn is not TrainerFn.FITTING else self
         self.interruption.close()
-        self.requeue.end_whole()
-        if trainer.received_sigterm:  # after the last batch: the run is whole, and the program ends all the same
-            raise SIGTERMException(self.termination.code)
+        self.termination.end_whole()
         return result
 
     def _on_every_rank(self) -> Any:
         trainer = self.trainer
-        self.requeue.begin()
+        self.termination.begin()
         self._attach()
         self._ready_data()
         content = self._read_checkpoint()

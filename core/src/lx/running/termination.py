@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from lx.kernel.errors import SIGTERMException
+from lx.running.agreement import Agreement, Listener, agree
 from lx.running.signals import CleanUp, heeding, is_free, say
 from lx.state import TrainerFn
 
@@ -30,7 +31,9 @@ class Termination:
         """The first signal that came, 0 for none."""
         self.clean_up: CleanUp | None = None
         """What goes on while the run is cleaned up."""
-        self._came = 0.0
+        self._came: float | None = None  # when one came to this process itself
+        self._agreement: Agreement | None = None
+        self._listener: Listener | None = None
         self._handlers = ExitStack()
 
     def __enter__(self) -> "Termination":
@@ -40,6 +43,13 @@ class Termination:
 
     def __exit__(self, *exception: object) -> None:
         self._handlers.close()
+        if self._listener is not None:
+            self._listener.close()
+
+    def begin(self) -> None:
+        """Has the processes of a fit meet, to agree on where they end; called on every rank."""
+        if self._fn is TrainerFn.FITTING and (met := agree(self._trainer.strategy, self._hear)) is not None:
+            self._agreement, self._listener = met
 
     def heed(self) -> None:
         """From here to the end of the run the other signals ask for it; before, they end the process, since there is nothing to save."""
@@ -56,17 +66,29 @@ class Termination:
         trainer.received_sigterm = True  # the flag that the loops look at
         if trainer.fabric.launcher is not None:
             trainer.fabric.launcher.kill(signum)
-        first, echo = not self.signum, signum == self.signum and now - self._came < ECHO
+        first = self._came is None
+        echo = self._came is not None and signum == self.signum and now - self._came < ECHO
         if first:
-            self.signum, self._came = signum, now
-        turns = signum == requeue.signum and not requeue.asked
-        requeue.asked |= turns
-        if first or turns:
+            self._came = now
+        if self._take(signum) or first or echo or requeue.asked:
+            return False
+        self._say_last(signal.Signals(signum).name)
+        return True
+
+    def _hear(self, signum: int) -> None:
+        """Takes up a signal that came to another process; in the thread that listens."""
+        self._trainer.received_sigterm = True
+        self._take(signum)
+
+    def _take(self, signum: int) -> bool:
+        """Returns whether it is the first, or has the job queued again where it would not have been; says so."""
+        turns = signum == self._requeue.signum and not self._requeue.asked
+        news = not self.signum or turns
+        self.signum = self.signum or signum
+        self._requeue.asked |= turns
+        if news:
             self._say(signal.Signals(signum).name)
-        elif not echo and not requeue.asked:
-            self._say_last(signal.Signals(signum).name)
-            return True
-        return False
+        return news
 
     @property
     def code(self) -> int:
@@ -81,7 +103,7 @@ class Termination:
     @property
     def ends_together(self) -> bool:
         """Whether all processes of the run end at the same boundary, so that they can save together."""
-        return bool(self._trainer.world_size == 1)
+        return self._agreement is not None or self._trainer.world_size == 1
 
     def end_here(self, windows: int | None = None) -> None:
         """Ends the run at a batch boundary, once `received_sigterm` is set: raises an error of `interrupt`, or `SIGTERMException`.
@@ -90,8 +112,33 @@ class Termination:
         accumulation windows so far, None where processes go on at paces of their own, as in a validation.
         """
         self._trainer.run.interruption.surface(signalled=bool(self.signum))
-        if not self._requeue.asked or self._requeue.may_end(windows):
-            raise SIGTERMException(self.code)
+        if self._agreement is not None:
+            signum = self._agreement.reached(windows, self.code - 128)
+            if not signum:
+                return
+            self._settle(signum)
+        raise SIGTERMException(self.code)
+
+    def end_whole(self) -> None:
+        """Ends the program after a run that came to its end, if a signal has come to any of its processes; called on every rank."""
+        trainer = self._trainer
+        if self._agreement is not None:
+            if self.signum:
+                self._agreement.announce(self.code - 128)
+            if not trainer.strategy.reduce_boolean_decision(bool(self.signum), all=False):
+                return
+            self._settle(self._agreement.cause)
+        elif not trainer.received_sigterm:
+            return
+        if self._requeue.asked:
+            self._requeue.end_whole()
+            if trainer.is_global_zero:
+                say(f"lx: {self.cause} came when the run was about to end anyway.{self._requeue.report}")
+        raise SIGTERMException(self.code)
+
+    def _settle(self, signum: int) -> None:
+        """Takes up what all processes have agreed on, whichever signal came here first."""
+        self.signum, self._requeue.asked = signum, signum == self._requeue.signum
 
     def _say(self, name: str) -> None:
         if not self._trainer.is_global_zero:

@@ -17,6 +17,8 @@ from lx.kernel.errors import LxError
 log = logging.getLogger("lx")
 
 _SIGNS = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe")
+_BY_SIGNAL = {128 + getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)}
+"""The exit codes of processes that a signal ended at a batch boundary, where this one ends, too."""
 _GLANCE = 0.2
 """Seconds between two looks at what the main thread does, once a process has failed."""
 
@@ -90,7 +92,8 @@ class Children:
         """The life of a watching thread: until its process ends, and if it is the first to fail, until the main thread knows."""
         code = process.wait()
         with self._lock:
-            if code == 0 or self._failure is not None or self._is_over:
+            ended_alike = self._fell_out and code in _BY_SIGNAL
+            if code == 0 or ended_alike or self._failure is not None or self._is_over:
                 return
             by = f" ({signal.Signals(-code).name})" if -code in set(signal.Signals) else ""
             self._failure = LaunchError(

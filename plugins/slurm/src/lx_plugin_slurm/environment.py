@@ -7,10 +7,9 @@ import signal
 import subprocess
 import sys
 
-from lx.interfaces import ClusterEnvironment, Strategy
+from lx.interfaces import ClusterEnvironment
 from lx.kernel.errors import MisconfigurationException
 from lx.rank_zero import PossibleUserWarning, rank_zero_warn
-from lx_plugin_slurm.agreement import Agreement, meet
 from lx_plugin_slurm.node_list import first_host
 
 DEFAULT_ADDRESS, DEFAULT_PORT = "127.0.0.1", 12910
@@ -51,7 +50,6 @@ class SLURMEnvironment(ClusterEnvironment):
         self.auto_requeue = auto_requeue
         self.requeue_signal = DEFAULT_SIGNAL if requeue_signal is None else requeue_signal
         self.requeues_on = self.requeue_signal if auto_requeue else None
-        self._agreement: Agreement | None = None
 
     # -- who this process is ---------------------------------------------------------------------------------------------
 
@@ -136,15 +134,6 @@ class SLURMEnvironment(ClusterEnvironment):
                 )
 
     # -- the job is queued again -------------------------------------------------------------------------------------------
-
-    def prepare_requeue(self, strategy: Strategy) -> None:
-        """Lets the processes of a run meet, apart from their collectives."""
-        if strategy.world_size > 1:
-            self._agreement = Agreement(meet(strategy, self.main_address), strategy.global_rank, strategy.world_size)
-
-    def may_end(self, windows: int) -> bool:
-        """Whether this is the boundary at which all processes end: the one after that at which rank 0 knew that the signal came to all."""
-        return self._agreement is None or self._agreement.reached(windows)
 
     def requeue(self) -> str:
         """Runs `scontrol requeue`; raises `RuntimeError` if that fails, or this is no job."""
