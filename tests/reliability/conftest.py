@@ -1,5 +1,6 @@
-"""Says how many cases the tests marked `soak` had, each of which calls the fixture `told` with one line."""
+"""Says at the end how many cases the tests marked `soak` had, which tell it by the fixtures `told` and `counted`."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +13,21 @@ def told(record_property: Callable[[str, object], None]) -> Callable[[str], None
     return lambda line: record_property("told", line)
 
 
+@pytest.fixture
+def counted(record_property: Callable[[str, object], None]) -> Callable[[str, int], None]:
+    """Takes how many cases of a sort a test has done, which are added up over all tests that passed."""
+    return lambda what, number: record_property("counted", (what, number))
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """The figures of all tests."""
+    sums: Counter[str] = Counter()
     for outcome in ("passed", "failed"):
         for report in terminalreporter.stats.get(outcome, []):
-            for line in [value for name, value in report.user_properties if name == "told"]:
-                terminalreporter.write_line(line)
+            for name, value in report.user_properties:
+                if name == "told":
+                    terminalreporter.write_line(value)
+                elif name == "counted" and outcome == "passed":
+                    sums[value[0]] += value[1]
+    for what, number in sums.items():
+        terminalreporter.write_line(f"{number} {what}")

@@ -191,7 +191,8 @@ class Trials:
                 struck = process.poll() is None
                 if struck:
                     os.kill(process.pid, self.signal)
-        return struck or (bool(readable) and os.read(pipe, 1) == STRUCK)
+        left_unread = select.select(readable, [], [], 0)[0]  # workers that outlive the process keep the pipe open
+        return struck or (bool(left_unread) and os.read(pipe, 1) == STRUCK)
 
     # -- where it is killed ----------------------------------------------------------------------------------------------
 
