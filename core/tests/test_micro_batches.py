@@ -1,5 +1,6 @@
 """Batches in pieces: the gradient, the values and the outputs are those of the whole batch; memory that runs out is no end."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -202,3 +203,34 @@ def test_pieces_are_as_equal_as_they_can_be() -> None:
 def test_a_tensor_without_a_row_for_each_sample_is_refused() -> None:
     with pytest.raises(MisconfigurationException, match=r"the shape \[7, 2\], which has no row for each; override split_batch"):
         split_batch({"x": torch.zeros(3, 1), "edges": torch.zeros(7, 2)}, 2)
+
+
+class Counted(Model):
+    """Its loss is the mean over the positive numbers of a batch, of which each row has another number."""
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Any:
+        self.sizes.append(len(batch))
+        chosen = batch > 0.8
+        loss = (self.net(batch) * chosen).square().sum() / chosen.sum()  # of none, not a number
+        self.log("loss", loss, on_step=True, on_epoch=True, batch_size=chosen.sum())
+        if len(batch) > self.fits:
+            loss.register_hook(self.fail)
+        return {"loss": loss, "num_items": chosen.sum(), "rows": batch[:, :1]}
+
+
+class Numbers(Outputs):
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        self.seen[-1] = (*self.seen[-1][:1], *self.seen[-1][2].values(), outputs["num_items"].item())
+
+
+@pytest.mark.parametrize("window", [1, 3])
+@pytest.mark.parametrize(("size", "fits"), [(1, 100), (3, 100), ("auto", 4)])
+def test_pieces_weigh_as_many_items_as_they_hold(plugin_manager: PluginManager, size: Any, fits: int, window: int) -> None:
+    whole, pieces, at, seen = Counted(), Counted(fits), Numbers(), Numbers()
+    fit(plugin_manager, whole, accumulate_grad_batches=window, callbacks=[at])
+    with pytest.warns(UserWarning, match="memory ran out") if size == "auto" else nullcontext():
+        fit(plugin_manager, pieces, accumulate_grad_batches=window, micro_batch_size=size, callbacks=[seen])
+    assert_same(pieces, whole)
+    for found, expected in zip(seen.seen, at.seen, strict=True):
+        assert found == pytest.approx(expected)
