@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import io
-import os
 import pickle
 import zlib
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from lx.files.replacing import replaced
 from lx.interfaces.checkpoint_io import CheckpointIO
 from lx.kernel import Entry
 from lx.kernel.errors import CheckpointCorruptError, CheckpointNotFoundError
@@ -24,10 +24,8 @@ class Whole(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Writes a file beside the old one, which it replaces."""
         content = pickle.dumps(checkpoint)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        new = Path(f"{path}.new")
-        new.write_bytes(zlib.crc32(content).to_bytes(4, "big") + content)
-        os.replace(new, path)
+        with replaced(Path(path)) as file:
+            file.write(zlib.crc32(content).to_bytes(4, "big") + content)
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Reads it, if the checksum is right."""
@@ -224,6 +222,9 @@ class EndsWithTeardown(Whole):
         (NamesNothing, "test_a_missing_checkpoint_is_named"),
         (ReadsWhatThereIs, "test_truncation_is_found_wherever_it_is"),
         (RaisesAnything, "test_truncation_is_found_wherever_it_is"),
+        (ReadsWhatThereIs, "test_a_changed_byte_is_found_wherever_it_is"),
+        (WritesInPlace, "test_a_full_disk_leaves_the_old_checkpoint"),
+        (KeepsTheOld, "test_a_full_disk_leaves_the_old_checkpoint"),
         (RaisesAnything, "test_what_is_no_checkpoint_is_refused"),
         (RemovesOnce, "test_removal"),
         (RemovesTooMuch, "test_removal"),
@@ -240,6 +241,7 @@ def test_a_fault_is_found(faulty: type[CheckpointIO], test: str, tmp_path: Path)
 RAISED: dict[tuple[type[CheckpointIO], str], type[Exception]] = {
     (NeedsAFolder, "test_parent_directories_are_made"): FileNotFoundError,
     (WritesInPlace, "test_a_save_that_fails_leaves_the_old_checkpoint"): CheckpointCorruptError,
+    (WritesInPlace, "test_a_full_disk_leaves_the_old_checkpoint"): RuntimeError,
     (RaisesAnything, "test_a_missing_checkpoint_is_named"): FileNotFoundError,
     (RaisesAnything, "test_truncation_is_found_wherever_it_is"): pickle.UnpicklingError,
     (RaisesAnything, "test_what_is_no_checkpoint_is_refused"): EOFError,

@@ -5,5 +5,10 @@ class TestTorchIO(CheckpointIOConformance):
     component = "torch_io"
 
 
+class TestTorchIOWithAnyObject(CheckpointIOConformance):
+    component = "torch_io(allow_objects=True)"
+
+
 class TestTorchIOWithoutVerifying(CheckpointIOConformance):
     component = "torch(verify=False)"
+    finds_damage = False

@@ -1,5 +1,6 @@
 """The conformance suite of the checkpoint I/Os."""
 
+import errno
 import os
 from collections import OrderedDict
 from pathlib import Path
@@ -27,13 +28,15 @@ class Unsaveable:
 class CheckpointIOConformance(Conformance):
     """The suite of the checkpoint I/Os, on a local folder; a subclass sets `component`.
 
-    An I/O that writes in the background is waited for by `teardown`, after which it must work again.
+    An I/O that writes in the background is waited for by `teardown`, after which it must work again. Damage is to be found before
+    anything is read; `finds_damage = False` is for one that was told to leave that out.
 
     >>> class TestTorchIO(CheckpointIOConformance):
     ...     component = "torch_io"
     """
 
     kind = "checkpoint_io"
+    finds_damage = True
 
     def content(self, epoch: int = 1) -> dict[str, Any]:
         """Such things as a checkpoint holds."""
@@ -110,6 +113,39 @@ class CheckpointIOConformance(Conformance):
             with pytest.raises(CheckpointCorruptError) as caught:
                 built.load_checkpoint(path)
             assert "last.ckpt" in str(caught.value), f"cut to {offset} of {size} bytes, the message does not name the checkpoint"
+
+    def test_a_changed_byte_is_found_wherever_it_is(self, built: CheckpointIO, tmp_path: Path) -> None:
+        if not self.finds_damage:
+            pytest.skip("this one was told not to look")
+        path = tmp_path / "last.ckpt"
+        self.save(built, self.content(), path)
+        for file in [one for one in (path, *path.rglob("*")) if one.is_file()]:
+            good = file.read_bytes()
+            ends = [*range(min(64, len(good))), *range(max(0, len(good) - 64), len(good))]
+            for offset in sorted({*ends, *(len(good) * part // 61 for part in range(61))}):
+                file.write_bytes(good[:offset] + bytes([good[offset] ^ 1 << offset % 8]) + good[offset + 1 :])
+                with pytest.raises(CheckpointCorruptError) as caught:
+                    built.load_checkpoint(path)
+                assert "last.ckpt" in str(caught.value), f"with byte {offset} changed, the message does not name the checkpoint"
+            file.write_bytes(good)
+        _assert_same(built.load_checkpoint(path), self.content())
+
+    def test_a_full_disk_leaves_the_old_checkpoint(self, built: CheckpointIO, tmp_path: Path) -> None:
+        # A limit on the size of files fails as a full disk does, when a part has been written; Python ignores the signal with it.
+        resource = pytest.importorskip("resource", reason="needs limits on the size of files")
+        path = tmp_path / "last.ckpt"
+        self.save(built, self.content(1), path)
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+        try:
+            with pytest.raises(OSError, check=lambda error: error.errno == errno.EFBIG) as caught:
+                self.save(built, self.content(2), path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        said = " ".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+        assert "last.ckpt" in said, "the error does not name the checkpoint"
+        _assert_same(built.load_checkpoint(path), self.content(1))
+        assert [entry.name for entry in tmp_path.iterdir()] == ["last.ckpt"], "something was left of the new one"
 
     def test_what_is_no_checkpoint_is_refused(self, built: CheckpointIO, tmp_path: Path) -> None:
         path = tmp_path / "notes.ckpt"
