@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import pytest
+import torch
 
 from lx import Callback, Trainer
 from lx.kernel import PluginManager
@@ -200,6 +201,33 @@ def test_in_an_interactive_session_the_interruption_is_raised(
         trainer.fit(TinyModule(), tiny_data)
     assert order.calls == ["C.on_exception", "C.teardown", "L.finalize"]
     assert capsys.readouterr().err.startswith("lx: Ctrl-C ended the run in epoch 0")
+
+
+@pytest.mark.filterwarnings("ignore:an epoch has 4 training batches")
+@pytest.mark.parametrize("hook", ["on_after_backward", "on_before_optimizer_step", "on_train_batch_end", "on_validation_batch_start"])
+def test_after_ctrl_c_in_a_session_the_model_trains_on_as_if_nothing_had_been(
+    plugin_manager: PluginManager, tiny_data: TinyDataModule, monkeypatch: pytest.MonkeyPatch, hook: str
+) -> None:
+    def train(model: TinyModule, *callbacks: Callback) -> Trainer:
+        trainer = new_trainer(plugin_manager, *callbacks)
+        trainer.accumulate_grad_batches = 3
+        trainer.fit(model, tiny_data)
+        return trainer
+
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    model = TinyModule()
+    model.dropout = torch.nn.Dropout()  # has a mode of its own
+    with pytest.raises(KeyboardInterrupt):
+        train(model, Ends(press, hook))
+    assert torch.is_grad_enabled()
+    assert all(part.training for part in model.modules())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    fresh = TinyModule()
+    fresh.dropout = torch.nn.Dropout()
+    fresh.load_state_dict(model.state_dict())
+    assert train(model).state.status == train(fresh).state.status == TrainerStatus.FINISHED
+    for ours, theirs in zip(model.parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_before_a_run_begins_nobody_is_told(

@@ -172,14 +172,22 @@ def evaluating(trainer: Any, eval_hook: str, train_hook: str) -> Iterator[None]:
     """Within it the module is in eval mode; afterwards each submodule is in the mode in which it was before."""
     module: nn.Module = trainer.lightning_module
     modes = [(part, part.training) for part in module.modules()]
-    trainer.dispatch.call_own(eval_hook)
-    yield
+    try:
+        trainer.dispatch.call_own(eval_hook)
+        yield
+    except BaseException:  # whoever catches it, as in a notebook after Ctrl-C, may train the module further
+        _bring_back(modes)
+        raise
     own = trainer.dispatch.own(train_hook)
     if own is not None:
         own()
     else:
-        for part, mode in modes:
-            part.training = mode
+        _bring_back(modes)
+
+
+def _bring_back(modes: list[tuple[nn.Module, bool]]) -> None:
+    for part, mode in modes:
+        part.training = mode
 
 
 @contextmanager
