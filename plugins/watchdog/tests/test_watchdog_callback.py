@@ -162,6 +162,12 @@ def test_the_first_step_of_training_and_of_validation_may_take_longer(trainer, c
     assert told[-1] == "where it stands: fit, validate, after batch 1 of it; 4 optimizer steps done, the last event on_validation_start."
 
 
+@pytest.mark.usefixtures("goes_on")
+def test_the_batches_of_each_evaluation_are_counted_from_one(trainer, clock, capsys):
+    trainer(on_hang="report", max_epochs=2).fit(Hangs(clock, validation=[0, 0, 0, 0, 0, 0, 0, 102]), TinyDataModule())
+    assert [line.partition(";")[0] for line in lines(capsys) if "stands" in line] == ["where it stands: fit, validate, after batch 3 of it"]
+
+
 def test_validation_batches_and_checkpoints_are_signs_of_life(trainer, clock, capsys, tmp_path):
     class Saves(Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
@@ -397,7 +403,7 @@ PROGRAM = """
                     pass
 
     def fit(model):
-        watchdog = "watchdog(bound='0.2s', first='30s', grace='0.2s')"
+        watchdog = "watchdog(bound='1s', first='30s', grace='2s')"
         trainer = Trainer(accelerator="cpu", barebones=True, max_epochs=1, callbacks=[watchdog])
         trainer.fit(model, TinyDataModule())
 

@@ -38,13 +38,14 @@ def notes(event: str) -> Any:
     return hook
 
 
-def begins(event: str) -> Any:
-    """A hook by which a run may begin."""
+def begins(event: str, stage: str = "") -> Any:
+    """A hook by which a run, or an evaluation in it, begins."""
 
     def hook(self: "Watchdog", trainer: Any, pl_module: Any) -> None:
         """Begins to watch, unless that was begun, and notes that the run moves."""
-        self.stir(event)
         self.watch(trainer)
+        self.stir(event)
+        self.evaluated_before = self.evaluated.get(stage, 0)
 
     return hook
 
@@ -96,6 +97,7 @@ class Watchdog(Callback):
         self.grace = _seconds("grace", grace)
         self.on_hang = on_hang
         self.evaluated = {"validate": 0, "test": 0, "predict": 0}
+        self.evaluated_before = 0
         self.error: WatchdogTimeout | None = None
         self._event, self._events = "", 0
         self._trainer: Any = None
@@ -112,9 +114,9 @@ class Watchdog(Callback):
         self._event, self._events = event, self._events + 1
 
     on_fit_start = begins("on_fit_start")
-    on_validation_start, on_validation_end = begins("on_validation_start"), notes("on_validation_end")
-    on_test_start, on_test_end = begins("on_test_start"), notes("on_test_end")
-    on_predict_start, on_predict_end = begins("on_predict_start"), notes("on_predict_end")
+    on_validation_start, on_validation_end = begins("on_validation_start", "validate"), notes("on_validation_end")
+    on_test_start, on_test_end = begins("on_test_start", "test"), notes("on_test_end")
+    on_predict_start, on_predict_end = begins("on_predict_start", "predict"), notes("on_predict_end")
     on_train_start, on_train_end = notes("on_train_start"), notes("on_train_end")
     on_train_epoch_start, on_train_epoch_end = notes("on_train_epoch_start"), notes("on_train_epoch_end")
     on_validation_epoch_end = notes("on_validation_epoch_end")
@@ -199,7 +201,7 @@ class Watchdog(Callback):
         tell(f"lx: watchdog: {rank}{text}\n")
 
     def _place(self, trainer: Any) -> str:
-        return whereabouts(trainer, self._event, self._evaluated(str(trainer.state.stage or "")))
+        return whereabouts(trainer, self._event, self._evaluated(str(trainer.state.stage or "")) - self.evaluated_before)
 
     def _report(self, trainer: Any, idle: float, limit: float) -> None:
         self._tell(trainer, f"nothing has moved for {in_words(idle)}, and the bound is {in_words(limit)} (process {os.getpid()}).")

@@ -32,7 +32,7 @@ def in_words(seconds: float) -> str:
 
 
 def whereabouts(trainer: Any, event: str, evaluated: int) -> str:
-    """Where a run stands; `event` is the last one outside of training steps, `evaluated` the batches of the evaluation that are done."""
+    """Where a run stands; `event` is the last one outside of training steps, `evaluated` the batches of this evaluation that are done."""
     stage = str(trainer.state.stage or "")
     steps = f"{trainer.global_step} optimizer steps done, the last event {event}"
     if stage != "train":
