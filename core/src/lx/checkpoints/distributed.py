@@ -83,7 +83,7 @@ def save(content: dict[str, Any], folder: Path, write: Callable[[dict[str, Any],
     if VERSION in content and "state_dict" in content:
         optimizers = {f"optimizer_{number}": state for number, state in enumerate(content.get("optimizer_states", []))}
         shards = {"model": content["state_dict"], **optimizers}
-        meta = {key: value for key, value in content.items() if key not in ("state_dict", "optimizer_states")}
+        meta = {key: value for key, value in content.items() if key != "state_dict" and not (key == "optimizer_states" and optimizers)}
     else:  # of Fabric, or of no program of lx: the keys stay
         shards = {key: value for key, value in content.items() if _holds_tensors(value)}
         meta = {key: value for key, value in content.items() if key not in shards}

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from lx.cli.ckpt.amounts import counted, human_bytes
-from lx.cli.table import columns, output_width
 from lx.kernel.registry import Registry
 
 WEIGHED = ("state_dict", "optimizer_states")
@@ -44,20 +43,17 @@ def run(registry: Registry, options: argparse.Namespace) -> int:
     """Prints a line for each checkpoint; returns 1 if one is bad, or there is none."""
     from lx.checkpoints.formats import Formats  # noqa: PLC0415 -- `lx ckpt --help` needs no torch
 
-    formats, codes = Formats(registry), []
+    formats, bad = Formats(registry), False
     formats.default()  # if there is none, no file is to blame
     for given in options.paths:
         paths = _checkpoints(formats, given)
-        if paths is None:
-            codes.append(_show([verify(formats, Path(given), options.finite)]))
-        elif paths:
-            verdicts = [verify(formats, path, options.finite) for path in paths]
-            codes.append(_show(verdicts))
-            _name_newest(verdicts, given)
-        else:
+        verdicts = _show(formats, [Path(given)] if paths is None else paths, options.finite)
+        bad = bad or not verdicts or any(one.wrong for one in verdicts)
+        if not verdicts:
             print(f"lx ckpt verify: there is no checkpoint in {given!r}.", file=sys.stderr)
-            codes.append(1)
-    return max(codes)
+        elif paths is not None:
+            _name_newest(verdicts, given)
+    return int(bad)
 
 
 def _checkpoints(formats: Any, given: str) -> list[Path] | None:
@@ -113,14 +109,20 @@ def _count(value: Any) -> list[str]:
     dense = value.to_dense() if value.layout is not torch.strided else value
     if dense.dtype.itemsize == 1:  # no arithmetic on the formats of 8 bits
         dense = dense.float()
+    if dense.sum().isfinite():  # as it is of any tensor that holds neither, unless it overflows
+        return []
     nan, inf = int(dense.isnan().sum()), int(dense.isinf().sum())
     return [f"{number:,} {what}" for number, what in ((nan, "NaN"), (inf, "infinite")) if number]
 
 
-def _show(verdicts: list[Verdict]) -> int:
-    rows = [("bad" if one.wrong else "OK", str(one.path), one.wrong or one.told) for one in verdicts]
-    print(columns(rows, output_width()))
-    return int(any(one.wrong for one in verdicts))
+def _show(formats: Any, paths: list[Path], finite: bool) -> list[Verdict]:
+    """Verifies checkpoints, and prints a line for each as soon as it was read, which may take a while."""
+    width, verdicts = max((len(str(path)) for path in paths), default=0), []
+    for path in paths:
+        one = verify(formats, path, finite)
+        print(f"{'bad' if one.wrong else 'OK ':3}  {path!s:{width}}  {one.wrong or one.told}", flush=True)
+        verdicts.append(one)
+    return verdicts
 
 
 def _name_newest(verdicts: list[Verdict], folder: str) -> None:
