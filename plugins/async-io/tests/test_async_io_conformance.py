@@ -7,4 +7,4 @@ class TestAsyncIO(CheckpointIOConformance):
 
 class TestAsyncIOOverANamedOne(CheckpointIOConformance):
     component = "async(checkpoint_io='torch_io(verify=False)', pending=0)"
-    finds_damage = False
+    test_a_changed_byte_is_found_wherever_it_is = None  # it was told not to look

@@ -7,4 +7,4 @@ class TestSafetensorsIO(CheckpointIOConformance):
 
 class TestSafetensorsIOWithoutVerifying(CheckpointIOConformance):
     component = "safetensors(verify=False)"
-    finds_damage = False
+    test_a_changed_byte_is_found_wherever_it_is = None  # it was told not to look

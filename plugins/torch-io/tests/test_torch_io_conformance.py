@@ -11,4 +11,4 @@ class TestTorchIOWithAnyObject(CheckpointIOConformance):
 
 class TestTorchIOWithoutVerifying(CheckpointIOConformance):
     component = "torch(verify=False)"
-    finds_damage = False
+    test_a_changed_byte_is_found_wherever_it_is = None  # it was told not to look
