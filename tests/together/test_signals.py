@@ -40,8 +40,17 @@ def own(number):
 
 
 class Model(TinyModule):
+    def training_step(self, batch, batch_idx):
+        inputs, targets = batch
+        return super().training_step((torch.nn.functional.dropout(inputs, 0.2), targets), batch_idx)
+
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+
+
+class Data(TinyDataModule):
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(super().train_dataloader().dataset, batch_size=4, shuffle=True)
 
 
 class At(Callback):
@@ -61,11 +70,12 @@ class At(Callback):
         tell(told=type(exception).__name__, code=exception.code, step=trainer.global_step)
 
 
-def fit(*callbacks, ckpt_path=None, module=None, **options):
+def fit(*callbacks, ckpt_path=None, **options):
     quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
     trainer = Trainer(accelerator="cpu", callbacks=[*callbacks], default_root_dir=".", **{"max_epochs": 3, **quiet, **options})
-    module = Model() if module is None else module
-    trainer.fit(module, TinyDataModule(), ckpt_path=ckpt_path)
+    module = Model()
+    torch.manual_seed(ckpt_path is None)
+    trainer.fit(module, Data(), ckpt_path=ckpt_path)
     tell(weights=[parameter.tolist() for parameter in module.parameters()], steps=trainer.global_step, resumed=str(trainer.ckpt_path))
 
 
