@@ -174,13 +174,13 @@ def checkpoint_io_for(path: str | os.PathLike[str]) -> Any:
     return installed_checkpoint_io()
 
 
-def installed_checkpoint_io() -> Any:
-    """The checkpoint I/O that is used where no Trainer chooses one; raises `NotInstalledError` if there is none."""
+def installed_checkpoint_io(**arguments: Any) -> Any:
+    """The checkpoint I/O that is used where no Trainer chooses one, made with `arguments`; raises `NotInstalledError` if there is none."""
     registry = default_manager().registry.checkpoint_io
     entries = registry.standing_for("default")
     if not entries:
         raise NotInstalledError("no checkpoint I/O is installed; `pip install lx-standard` brings one.")
-    return registry.build(f"{entries[0].name}@{entries[0].provider}")
+    return registry.build(f"{entries[0].name}@{entries[0].provider}", **arguments)
 
 
 def _load_open_file(file: Any, map_location: Any, weights_only: bool | None) -> Any:
