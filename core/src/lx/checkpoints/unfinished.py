@@ -28,7 +28,7 @@ def dump(trainer: Any) -> dict[str, Any]:
     metrics = {name: value.detach().clone() for name, value in trainer.callback_metrics.items() if isinstance(value, torch.Tensor)}
     if metrics:
         state["metrics"] = metrics
-    if states := trainer.fit_loop.loader_states:
+    if states := trainer.fit_loop.data.states:
         state["combined_loader"] = states
     state["seconds"] = trainer.log.clock.seconds
     state["samples"] = trainer.samples_seen
@@ -60,7 +60,7 @@ def _dump_random(trainer: Any, within: bool) -> dict[str, Any]:
     """
     loop = trainer.fit_loop
     state = loop.before_validation if within and loop.validation_is_unfinished else random_states(trainer)
-    return {**state, "passes": loop.place if within else []}
+    return {**state, "passes": loop.data.starts if within else []}
 
 
 def random_states(trainer: Any) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def _is_data(value: Any) -> bool:
 def restore(trainer: Any, state: dict[str, Any]) -> dict[str, Any]:
     """Has callbacks and schedulers see again what they saw; returns the state, for the loop that goes on with the epoch."""
     trainer.log.clock.restore(state.get("seconds", 0.0))
-    trainer.fit_loop.samples.restore(state.get("samples", 0))
+    trainer.fit_loop.data.samples.restore(state.get("samples", 0))
     device = trainer.strategy.root_device
     trainer.log.published.callback.update({name: value.to(device) for name, value in state.get("metrics", {}).items()})
     return state

@@ -96,8 +96,8 @@ class Passes:
 
     >>> loader = DataLoader(range(6), batch_size=2, shuffle=True)
     >>> passes = Passes(loader)
-    >>> whole, place = [batch.tolist() for batch in passes], passes.state(1)
-    >>> [batch.tolist() for batch in passes.go_on(place)] == whole[1:]
+    >>> whole = [batch.tolist() for batch in passes]
+    >>> [batch.tolist() for batch in passes.go_on(passes.start, taken=1)] == whole[1:]
     True
     """
 
@@ -105,7 +105,7 @@ class Passes:
         self.loader = loader
         self.generators = generators_of(loader)
         self._order, self._iterated = _ordered(loader)
-        self._start: dict[str, Any] | None = None
+        self.start: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -118,22 +118,19 @@ class Passes:
         """Whether batches are passed over without being loaded."""
         return self._order is not None or isinstance(self.loader, list | tuple)
 
-    def state(self, taken: int) -> dict[str, Any] | None:
-        """Where the pass stands after so many batches were taken; None if none has begun."""
-        return None if self._start is None else {"start": self._start, "taken": taken}
+    def go_on(self, start: dict[str, Any] | None, taken: int) -> Iterator[Any]:
+        """What comes after so many batches of the pass that began with `start`; what the generators are then means nothing.
 
-    def go_on(self, state: dict[str, Any]) -> Iterator[Any]:
-        """The rest of the pass that `state` tells of; what is drawn from the generators until the next batch is asked for means nothing.
-
-        Without a `start` in it, as of a file that says nothing of it, the order may be another one.
+        Without a `start`, as of a file that says nothing of it, the order may be another one.
         """
-        start, taken = state.get("start"), state["taken"]
         if start is None and not taken:
             return self._begin(None)
         start = start or states(self.generators)
         restore(start, self.generators)
         if self._order is None:
-            return islice(self._begin(start), taken, None)
+            batches = self._begin(start)
+            deque(islice(batches, taken), maxlen=0)
+            return batches
         self._order.begin_at(taken)
         batches = self._begin(start)
         if not self._order.works:
@@ -143,20 +140,20 @@ class Passes:
 
     def _begin(self, start: dict[str, Any] | None) -> Iterator[Any]:
         """Begins a pass; without workers its sampler draws later, and that is when it is looked from what."""
-        self._start = start
+        self.start = start
         if self._order is None:
-            self._start = start or states(self.generators)
+            self.start = start or states(self.generators)
         elif not self._order.works:
             self._order.draws = self._remember
         else:
-            self._start = start = start or states(self.generators)
+            self.start = start = start or states(self.generators)
             self._order.seed = _seed_of(start)
             # Workers that persist are started once, which draws a number: a pass is the same whether its workers are new or not.
             self._order.draws = (lambda: restore(start, self.generators)) if self.loader.persistent_workers else _nothing
         return iter(self._iterated)
 
     def _remember(self) -> None:
-        self._start = states(self.generators)
+        self.start = states(self.generators)
 
 
 def passes_over(loader: Any) -> Any:
@@ -168,21 +165,19 @@ def passes_over(loader: Any) -> Any:
     return combined
 
 
-def place_of(passes: Any, taken: int) -> list[dict[str, Any] | None]:
-    """Where the passes over a loader, or over each of several, stand, after so many batches were taken of the whole."""
-    if isinstance(passes, Passes):
-        return [passes.state(taken)]
-    return [one.state(each) for one, each in zip(passes.flattened, passes.taken(taken), strict=True)]
+def place_of(passes: Any) -> list[dict[str, Any] | None]:
+    """How the passes over a loader, or over each of several, began; None for one that has not."""
+    return [passes.start] if isinstance(passes, Passes) else [one.start for one in passes.flattened]
 
 
-def go_on(passes: Any, place: list[dict[str, Any] | None], taken: int) -> Iterator[Any]:
-    """The rest of what `place_of` told of; with nothing of a loader in it, so many batches of the whole were taken."""
+def go_on(passes: Any, starts: list[dict[str, Any] | None], taken: int) -> Iterator[Any]:
+    """The rest of the passes that began as `starts` say, after so many batches of the whole."""
     if isinstance(passes, Passes):
-        return passes.go_on((place or [None])[0] or {"taken": taken})
+        return passes.go_on(starts[0] if starts else None, taken)
     counts = passes.taken(taken)
-    known = place if len(place) == len(counts) else [None] * len(counts)
+    known = starts if len(starts) == len(counts) else [None] * len(counts)
     parts = zip(passes.flattened, known, counts, strict=True)
-    return passes.gone_on_with([one.go_on(state or {"taken": each}) for one, state, each in parts], taken)  # type: ignore[no-any-return]
+    return passes.gone_on_with([one.go_on(start, each) for one, start, each in parts], taken)  # type: ignore[no-any-return]
 
 
 def generators_of_passes(passes: Any) -> list[Any]:

@@ -1,22 +1,19 @@
 """Training: epochs until a bound is reached or somebody asks to stop."""
 
-import itertools
 import math
-from collections.abc import Iterator
 from typing import Any
 
 from lx.arguments.bounds import count_steps, counted
 from lx.arguments.spans import Unit
 from lx.checkpoints.unfinished import random_states, restore_meters, restore_random
-from lx.data.combined import CombinedLoader, as_combined, length_of, set_epochs
-from lx.data.position import generators_of_passes, go_on, passes_over, place_of, reads_again
-from lx.data.samples import SamplesSeen
+from lx.data.combined import length_of
 from lx.dataloader_iter import handed_to
 from lx.kernel.errors import MisconfigurationException
 from lx.loops.evaluate import Evaluation
 from lx.loops.progress import FitProgress
 from lx.loops.resume import Resumption, find_place, restore_loaders, settle_epoch, settle_plateaus
 from lx.loops.train_epoch import TrainEpoch
+from lx.loops.training_data import TrainingData
 from lx.rank_zero import rank_zero_debug, rank_zero_info, rank_zero_warn
 from lx.rng import isolate_rng
 from lx.state import RunningStage
@@ -45,18 +42,14 @@ class FitLoop:
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         self.progress = FitProgress()
-        self.samples = SamplesSeen(lambda: self.progress.batch.processed)
+        self.data = TrainingData(trainer, self.progress)
         limits = trainer.limits
         self.max_epochs, self.min_epochs = limits.max_epochs, limits.min_epochs
         self.max_steps, self.min_steps = limits.max_steps, limits.min_steps
         self.val_check_batch: int | float = math.inf
-        self.num_training_batches: int | float = math.inf
         self.epoch_loop: TrainEpoch | None = None
         self.validation: Evaluation | None = None
-        self._loader: Any = None
-        self._passes: Any = None  # the same, of passes that can be gone on with
         self.before_validation: dict[str, Any] = {}  # the states of random generators
-        self._loaded_in = 0  # the epoch in which the loader was asked for
         self.carried: dict[str, Any] | None = None  # what a checkpoint holds beside the counters
         self._place = Resumption()
         self._told = False
@@ -74,9 +67,9 @@ class FitLoop:
             return
         self._sanity_check()
         trainer.state.stage = RunningStage.TRAINING
-        self._load_data()
-        self._place = restore_loaders(self._loader, self._place, carried)
-        if self.num_training_batches == 0:
+        self.load_data()
+        self._place = restore_loaders(self.data.loader, self._place, carried)
+        if self.data.num_batches == 0:
             rank_zero_info("fit ends at once: there are no training batches.")
             return
         if self.validates_in_this_epoch():
@@ -100,32 +93,34 @@ class FitLoop:
         trainer.log.at_step = True
         place, self._place = self._place, Resumption()
         if place.within_epoch:
-            self._load_data()
-            iterator = self._go_on(place)
+            self.load_data()
+            iterator = self.data.go_on(place)
             restore_meters(trainer, place.meters)
         else:
             restore_random(trainer, place.random)
-            iterator = self._iterate()
+            self.load_data()
+            iterator = self.data.iterate()
             progress.epoch["ready"] += 1
             progress.begin_epoch()
             epoch.optimize.begin_epoch()
             trainer.dispatch.emit("on_train_epoch_start")
             progress.epoch["started"] += 1
-            if self._loader is None:  # a hook of the epoch's start has changed the data
-                iterator = self._iterate()
+            if self.data.loader is None:  # a hook of the epoch's start has changed the data
+                self.load_data()
+                iterator = self.data.iterate()
         if not (trainer.should_stop and self.may_stop()):  # a hook of the epoch's start may have asked to stop
-            iterator = iterator if trainer.barebones else self.samples.fetched(iterator)
+            iterator = iterator if trainer.barebones else self.data.samples.fetched(iterator)
             iterator = trainer.dispatch.fetched(iterator, "[_TrainingEpochLoop].train_dataloader_next")
             iterator = handed_to(trainer.lightning_module.training_step, iterator)
             with trainer.dispatch.action("run_training_epoch"):
-                epoch.run(iterator, self.num_training_batches, length_of(self._loader) != math.inf, place)
+                epoch.run(iterator, self.data.num_batches, length_of(self.data.loader) != math.inf, place)
             if not progress.batch.ready:
                 rank_zero_warn(
                     "an epoch had no batches: the training loader gave none. An iterator, such as a generator, can be gone through once;"
                     " pass what can be iterated again, such as a DataLoader or a list."
                 )
         progress.epoch["processed"] += 1
-        self.samples.end()
+        self.data.samples.end()
         trainer.log.batch = trainer.log.batch_size = None
         trainer.log.settle()
         trainer.dispatch.emit("on_train_epoch_end")
@@ -145,44 +140,10 @@ class FitLoop:
         if trainer.received_sigterm:
             trainer.run.termination.end_here()
 
-    def _iterate(self) -> Iterator[Any]:
-        """Begins to go through the training loader, asked for again where that is due."""
-        self._load_data()
-        set_epochs(self._loader, self.progress.epoch["completed"])
-        iterator = iter(self._passes)
-        self.samples.begin(self._loader, processes=self._trainer.world_size)
-        return (batch for batch, _, _ in iterator) if isinstance(self._loader, CombinedLoader) else iterator
-
-    def _go_on(self, place: Resumption) -> Iterator[Any]:
-        """Goes on in the midst of a pass over the training loader, with the batch after the last one that counts.
-
-        Loaders that keep a state do so by themselves; of others the order is drawn again, and what was trained on is passed over.
-        """
-        set_epochs(self._loader, self.progress.epoch["completed"])
-        taken = self.progress.batch.processed - place.again
-        if place.loaders_go_on:
-            iterator = iter(self._passes)
-        else:
-            if taken:
-                reads_again(self._passes, taken, self._trainer.unseekable_data)
-            places = (place.random or {}).get("passes", [])
-            iterator = go_on(self._passes, places, taken + len(place.ahead))
-        restore_random(self._trainer, place.random)
-        self.samples.begin(self._loader, processes=self._trainer.world_size, start=self.progress.batch.processed, held=place.again)
-        rest = (batch for batch, _, _ in iterator) if isinstance(self._loader, CombinedLoader) else iterator
-        return itertools.chain(place.ahead, rest)
-
-    @property
-    def place(self) -> list[Any]:
-        """Where the passes over the training loaders stand, after the last batch that was trained on."""
-        ahead = 0 if self.epoch_loop is None else len(self.epoch_loop.ahead)
-        return [] if self._passes is None else place_of(self._passes, self.progress.batch.processed + ahead)
-
     @property
     def generators(self) -> tuple[list[Any], list[Any]]:
         """The random generators that the loaders of training and of validation hold."""
-        validation = self.validation.generators if self.validation is not None else []
-        return ([] if self._passes is None else generators_of_passes(self._passes)), validation
+        return self.data.generators, self.validation.generators if self.validation is not None else []
 
     @property
     def validation_is_unfinished(self) -> bool:
@@ -198,11 +159,6 @@ class FitLoop:
         """Whether this fit validates."""
         run = self._trainer.run
         return run is not None and run.validates
-
-    @property
-    def loader_states(self) -> list[Any]:
-        """The states of those training loaders that keep one."""
-        return [] if self._loader is None else as_combined(self._loader).state_dict()
 
     @property
     def logging_due(self) -> bool:
@@ -221,9 +177,9 @@ class FitLoop:
         if self.max_epochs == -1:
             return bound
         self.load_data()
-        if self.num_training_batches == math.inf:
+        if self.data.num_batches == math.inf:
             return bound
-        limits, batches, epochs = self._trainer.limits, int(self.num_training_batches), max(self.max_epochs or 1, 1)
+        limits, batches, epochs = self._trainer.limits, int(self.data.num_batches), max(self.max_epochs or 1, 1)
         if callable(limits.accumulate_grad_batches):
             return count_steps(limits.window_size, batches, epochs, bound)
         return min(bound, math.ceil(batches / int(limits.window_size(0))) * epochs)
@@ -260,48 +216,22 @@ class FitLoop:
 
     # -- data ------------------------------------------------------------------------------------------------------------
 
-    def _is_reload_due(self, loaded_in: int) -> bool:
-        every = self._trainer.limits.reload_dataloaders_every_n_epochs
-        return bool(every) and self.progress.epoch["completed"] // every > loaded_in // every
-
-    def load_data(self) -> None:
-        """Asks for the training loader, if that has not been done; raises `MisconfigurationException` before there is one to ask for."""
-        if getattr(self._trainer, "loaders", None) is None:
-            raise MisconfigurationException(
-                "trainer.estimated_stepping_batches counts the batches of a fit; ask for it within one, as in configure_optimizers."
-            )
-        if self._loader is None:
-            self._load_data()
-
     def forget_data(self) -> None:
         """Lets go of the loaders, so that they are asked for again: those of training when the next epoch begins, which may be done in
         the hooks of its start, too, those of validation when it is run."""
-        self._loader = None
-        self.num_training_batches = math.inf
+        self.data.forget()
         if self.validation is not None:
             self.validation.forget_data()
 
-    def _load_data(self) -> None:
-        trainer, limits = self._trainer, self._trainer.limits
-        if self._loader is not None and not self._is_reload_due(self._loaded_in):
-            return
-        self._loader = trainer.loaders.train(trainer.source.request("train"))
-        self._loaded_in = self.progress.epoch["completed"]
-        self._passes = passes_over(self._loader)
-        trainer.train_dataloader = self._loader
-        limit = limits.limit_train_batches
-        self.num_training_batches = trainer.loaders.count(self._loader, "limit_train_batches", limit)
-        self.val_check_batch = self._validation_interval(length_of(self._loader))
-        every = limits.log_every_n_steps
-        if trainer.loggers and self.num_training_batches < every and not limits.fast_dev_run:
-            rank_zero_warn(
-                f"an epoch has {self.num_training_batches} training batches, fewer than log_every_n_steps={every}; lower it to see step"
-                " values of every epoch."
-            )
+    def load_data(self) -> None:
+        """Asks for the training loader, if that has not been done, or is due again; raises `MisconfigurationException` before there is one
+        to ask for."""
+        if self.data.load():
+            self.val_check_batch = self._validation_interval(length_of(self.data.loader))
 
     def _validation_interval(self, length: int | float) -> int | float:
         """Every how many batches to validate: `inf` for never by count."""
-        limits, batches = self._trainer.limits, self.num_training_batches
+        limits, batches = self._trainer.limits, self.data.num_batches
         interval = limits.val_check_interval
         if limits.val_check_seconds is not None or not self._trainer.enable_validation:
             return math.inf
@@ -336,7 +266,7 @@ class FitLoop:
         trainer.state.stage = RunningStage.VALIDATING
         if clears_gradients:
             trainer.dispatch.call_own("on_validation_model_zero_grad")
-        self.validation.run(reload=self._is_reload_due(self.validation.loaded_in), progress=self.progress.val_batch)
+        self.validation.run(reload=self.data.is_reload_due(self.validation.loaded_in), progress=self.progress.val_batch)
         trainer.state.stage = RunningStage.TRAINING
 
     def _sanity_check(self) -> None:

@@ -132,9 +132,9 @@ def rescale_gradients(optimizer: Any, factor: float | Tensor) -> None:
     """Multiplies all gradients of an optimizer, in place; a factor on the device is not read."""
     if not isinstance(factor, Tensor) and factor == 1:
         return
-    gradients = [parameter.grad for parameter in optimizer_parameters(optimizer) if parameter.grad is not None]
-    if gradients:
-        torch._foreach_mul_(gradients, factor)
+    for parameter in optimizer_parameters(optimizer):
+        if parameter.grad is not None:
+            parameter.grad.mul_(factor)
 
 
 @contextmanager

@@ -1,0 +1,105 @@
+"""The data of a fit: the training loader, asked for when it is due, and the passes over it."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from lx.checkpoints.unfinished import restore_random
+from lx.data.combined import CombinedLoader, as_combined, set_epochs
+from lx.data.position import generators_of_passes, go_on, passes_over, place_of, reads_again
+from lx.data.samples import SamplesSeen
+from lx.kernel.errors import MisconfigurationException
+from lx.loops.resume import Resumption
+from lx.rank_zero import rank_zero_warn
+
+
+class TrainingData:
+    """The training loader of a fit, how many of its batches make an epoch, and the samples seen."""
+
+    def __init__(self, trainer: Any, progress: Any) -> None:
+        self._trainer = trainer
+        self._progress = progress
+        self.samples = SamplesSeen(lambda: progress.batch.processed)
+        self.loader: Any = None
+        self.num_batches: int | float = math.inf
+        self._passes: Any = None  # the same loader, of passes that can be gone on with
+        self._loaded_in = 0  # the epoch in which the loader was asked for
+
+    def load(self) -> bool:
+        """Asks for the loader, if that has not been done, or is due again; returns whether it did.
+
+        Raises `MisconfigurationException` before there is one to ask for.
+        """
+        trainer, limits = self._trainer, self._trainer.limits
+        if self.loader is not None and not self.is_reload_due(self._loaded_in):
+            return False
+        if getattr(trainer, "loaders", None) is None:
+            raise MisconfigurationException(
+                "trainer.estimated_stepping_batches counts the batches of a fit; ask for it within one, as in configure_optimizers."
+            )
+        self.loader = trainer.loaders.train(trainer.source.request("train"))
+        self._passes = passes_over(self.loader)
+        self._loaded_in = self._progress.epoch["completed"]
+        trainer.train_dataloader = self.loader
+        self.num_batches = trainer.loaders.count(self.loader, "limit_train_batches", limits.limit_train_batches)
+        every = limits.log_every_n_steps
+        if trainer.loggers and self.num_batches < every and not limits.fast_dev_run:
+            rank_zero_warn(
+                f"an epoch has {self.num_batches} training batches, fewer than log_every_n_steps={every}; lower it to see step"
+                " values of every epoch."
+            )
+        return True
+
+    def is_reload_due(self, loaded_in: int) -> bool:
+        """Whether loaders that were asked for in some epoch are to be asked for again."""
+        every = self._trainer.limits.reload_dataloaders_every_n_epochs
+        return bool(every) and self._progress.epoch["completed"] // every > loaded_in // every
+
+    def forget(self) -> None:
+        """Lets go of the loader, so that it is asked for again."""
+        self.loader = None
+        self.num_batches = math.inf
+
+    def iterate(self) -> Iterator[Any]:
+        """Begins a pass."""
+        set_epochs(self.loader, self._progress.epoch["completed"])
+        iterator = iter(self._passes)
+        self.samples.begin(self.loader, processes=self._trainer.world_size)
+        return self._batches(iterator)
+
+    def go_on(self, place: Resumption) -> Iterator[Any]:
+        """Goes on in the midst of a pass, with the batch after the last one that counts.
+
+        Loaders that keep a state do so by themselves; of others the order is drawn again, and what was trained on is passed over.
+        """
+        trainer, processed = self._trainer, self._progress.batch.processed
+        set_epochs(self.loader, self._progress.epoch["completed"])
+        if place.loaders_go_on:
+            iterator = iter(self._passes)
+        else:
+            taken = processed - place.again + len(place.ahead)
+            if taken:
+                reads_again(self._passes, taken, trainer.unseekable_data)
+            iterator = go_on(self._passes, (place.random or {}).get("passes", []), taken)
+        restore_random(trainer, place.random)
+        self.samples.begin(self.loader, processes=trainer.world_size, start=processed, held=place.again)
+        return itertools.chain(place.ahead, self._batches(iterator))
+
+    def _batches(self, iterator: Iterator[Any]) -> Iterator[Any]:
+        return (batch for batch, _, _ in iterator) if isinstance(self.loader, CombinedLoader) else iterator
+
+    @property
+    def starts(self) -> list[Any]:
+        """How the passes over the loader, or over each of several, began."""
+        return [] if self._passes is None else place_of(self._passes)
+
+    @property
+    def generators(self) -> list[Any]:
+        """The random generators that the loader holds."""
+        return [] if self._passes is None else generators_of_passes(self._passes)
+
+    @property
+    def states(self) -> list[Any]:
+        """The states of those loaders that keep one."""
+        return [] if self.loader is None else as_combined(self.loader).state_dict()
