@@ -191,6 +191,11 @@ COMPONENTS: list[tuple[str, str, type[Exception], tuple[str, ...]]] = [
         ("every_n_train_steps=5, every_n_epochs=1", "exclude each other; give one"),
     ),
     ("callback", "model_checkpoint(filename='{epoch')", MisconfigurationException, ("filename='{epoch'", "Write fields as {name}")),
+    ("callback", "model_checkpoint(dirpath=3)", ArgumentTypeError, ("dirpath=3", FOLDER)),
+    ("callback", "model_checkpoint(filename=3)", ArgumentTypeError, ("filename=3", "'{epoch}-{val_loss:.2f}', or None")),
+    ("callback", "on_exception_checkpoint(3)", ArgumentTypeError, ("dirpath=3", "it must be a path, as a string or a Path")),
+    ("callback", "on_exception_checkpoint('x', '')", ArgumentValueError, ("filename=''", "such as 'on_exception'")),
+    ("profiler", "simple(dirpath=3)", ArgumentTypeError, ("dirpath=3", FOLDER)),
     (
         "callback",
         "lr_monitor(logging_interval='batch')",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lx.kernel.errors import ArgumentTypeError, MisconfigurationException
+from lx.urls import require_path
 
 _VERSION = re.compile(r"version_(\d+)")
 
@@ -31,9 +32,8 @@ class RunFolder:
         version: int | str | None = None,
         sub_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        for argument, value in (("save_dir", save_dir), ("sub_dir", sub_dir)):
-            if not (value is None or isinstance(value, str | os.PathLike)):
-                raise ArgumentTypeError(f"{argument}={value!r}: it must be a path, as a string or a Path, or None.")
+        require_path("save_dir", save_dir)
+        require_path("sub_dir", sub_dir)
         if not (name is None or isinstance(name, str)):
             raise ArgumentTypeError(f"name={name!r}: it must be the name of a folder, or None for none.")
         self.save_dir = os.path.expanduser(os.path.expandvars(os.fspath(save_dir or os.curdir)))

@@ -4,6 +4,9 @@ import os
 import posixpath
 import re
 from pathlib import Path
+from typing import Any
+
+from lx.kernel.errors import ArgumentTypeError
 
 URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*?)/*", re.IGNORECASE | re.DOTALL)
 """A scheme of one letter is a drive. Of a URL that went through `Path`, one slash is left."""
@@ -20,6 +23,17 @@ def local_or_url(path: str | os.PathLike[str]) -> Path | str:
         return Path(path)
     scheme, rest = found.groups()
     return Path(f"/{rest}") if scheme.lower() == "file" else f"{scheme.lower()}://{rest}"
+
+
+def require_path(name: str, value: Any, *, or_none: bool = True) -> None:
+    """Raises `ArgumentTypeError` for an argument that is neither a path nor, where that is allowed, None.
+
+    >>> require_path("dirpath", 3)
+    Traceback (most recent call last):
+    lx.kernel.errors.ArgumentTypeError: dirpath=3: it must be a path, as a string or a Path, or None.
+    """
+    if not (isinstance(value, str | os.PathLike) or (or_none and value is None)):
+        raise ArgumentTypeError(f"{name}={value!r}: it must be a path, as a string or a Path{', or None' if or_none else ''}.")
 
 
 def is_url(path: str | os.PathLike[str]) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lx.kernel.errors import MisconfigurationException
-from lx.urls import is_url
+from lx.urls import is_url, require_path
 
 
 class Profiler(ABC):
@@ -24,6 +24,8 @@ class Profiler(ABC):
     """Torch's names of the devices that it can measure; empty: any. A Trainer refuses it with another accelerator."""
 
     def __init__(self, dirpath: str | Path | None = None, filename: str | None = None) -> None:
+        require_path("dirpath", dirpath)
+        require_path("filename", filename)
         self.dirpath = dirpath
         self.filename = filename
         self.stage: str | None = None

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from torch import Tensor
 
 from lx.interfaces import Checkpoint
-from lx.kernel.errors import MisconfigurationException
+from lx.kernel.errors import ArgumentTypeError, MisconfigurationException
 from lx.rank_zero import rank_zero_info, rank_zero_warn
-from lx.urls import is_url, join
+from lx.urls import is_url, join, require_path
 from lx_plugin_checkpoint import files
 from lx_plugin_checkpoint.file_names import check_template, fill_template, find_named, nameable_metrics, new_path, settled
 from lx_plugin_checkpoint.top_k import MODES, admits, as_score, make_room, standing, worst_value
@@ -92,6 +92,9 @@ class ModelCheckpoint(Checkpoint):
             raise MisconfigurationException(f"save_top_k={save_top_k!r} needs monitor=..., the logged value that says which are the best.")
         if save_last not in (None, True, False, "link"):
             raise MisconfigurationException(f"save_last={save_last!r}: it must be True, False, None or 'link'.")
+        require_path("dirpath", dirpath)
+        if not isinstance(filename, str | None):
+            raise ArgumentTypeError(f"filename={filename!r}: it must be text, such as '{{epoch}}-{{val_loss:.2f}}', or None.")
         check_template(filename or "")
         triggers = read_triggers(every_n_train_steps, train_time_interval, every_n_epochs)
         self.every_n_train_steps = triggers.every_n_train_steps

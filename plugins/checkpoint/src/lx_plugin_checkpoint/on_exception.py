@@ -4,7 +4,8 @@ import os
 from typing import Any
 
 from lx.interfaces import Checkpoint
-from lx.urls import join
+from lx.kernel.errors import ArgumentTypeError, ArgumentValueError
+from lx.urls import join, require_path
 from lx_plugin_checkpoint.file_names import settled
 
 
@@ -32,7 +33,10 @@ class OnExceptionCheckpoint(Checkpoint):
 
     def __init__(self, dirpath: str | os.PathLike[str], filename: str = "on_exception") -> None:
         if not filename:
-            raise ValueError("filename='': OnExceptionCheckpoint needs a name for its file, such as 'on_exception'.")
+            raise ArgumentValueError("filename='': OnExceptionCheckpoint needs a name for its file, such as 'on_exception'.")
+        require_path("dirpath", dirpath, or_none=False)
+        if not isinstance(filename, str):
+            raise ArgumentTypeError(f"filename={filename!r}: it must be text, the name of the file without its extension.")
         self.dirpath = settled(dirpath)
         self.filename = filename
         self._training = False
