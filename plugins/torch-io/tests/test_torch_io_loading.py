@@ -109,6 +109,17 @@ def test_another_zip_archive(path: Path) -> None:
             io.load_checkpoint(path)
 
 
+def test_a_file_of_safetensors_is_refused_with_the_cure(path: Path) -> None:
+    header = b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0")
+    for io in (TorchCheckpointIO(), TorchCheckpointIO(verify=False)):
+        with pytest.raises(
+            CheckpointError, match=r"last\.ckpt' is a file of safetensors, .*plugins='safetensors_io'.*`lx ckpt convert`"
+        ) as found:
+            io.load_checkpoint(path)
+        assert not isinstance(found.value, CheckpointCorruptError)
+
+
 def test_content_that_is_no_dictionary(path: Path) -> None:
     torch.save(torch.ones(2), path)
     with pytest.raises(CheckpointCorruptError, match=r"last\.ckpt' is no checkpoint: it holds a Tensor"):

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from lx import Trainer
+from lx import Fabric, Trainer
 from lx.hparams.mixin import AttributeDict
+from lx.interfaces import Checkpoint
 from lx.kernel.errors import CheckpointError
 from lx.testing import TinyDataModule, TinyModule
 from lx_plugin_torch_io import safety
@@ -97,7 +98,12 @@ def test_what_is_safe_is_written_and_read(value: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", READ_BY_LX, ids=lambda value: type(value).__name__)
 def test_what_lx_reads_all_the_same_is_written(value: Any, tmp_path: Path) -> None:
-    TorchCheckpointIO().save_checkpoint({"value": value}, tmp_path / "a.ckpt")
+    TorchCheckpointIO().save_checkpoint({"hyper_parameters": value}, tmp_path / "a.ckpt")
+    found = TorchCheckpointIO().load_checkpoint(tmp_path / "a.ckpt")["hyper_parameters"]
+    assert (type(found), found) == (type(value), value)
+    fabric = Fabric(accelerator="cpu")
+    fabric.save(tmp_path / "b.ckpt", {"value": value})
+    assert fabric.load(tmp_path / "b.ckpt")["value"] == value
     if isinstance(value, argparse.Namespace):
         with pytest.raises(CheckpointError, match=r"checkpoint\['value'\]\.deeper\.a\[0\] is a .*Thing"):
             check_safe({"value": argparse.Namespace(deeper=argparse.Namespace(a=[Thing()]))})
@@ -189,13 +195,42 @@ def test_a_look_inside_costs_a_few_percent_of_a_save(tmp_path: Path) -> None:
     assert looking < 0.1 * min(seconds(lambda: checkpoint_io.save_checkpoint(checkpoint, tmp_path / "a.ckpt")) for _ in range(2))
 
 
+def quiet_trainer(**arguments: Any) -> Trainer:
+    return Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False, enable_model_summary=False, **arguments)
+
+
+@pytest.mark.parametrize("of_data", [False, True])
+def test_a_run_that_saves_refuses_a_hyperparameter_before_it_trains(of_data: bool, tmp_path: Path) -> None:
+    class Checkpoints(Checkpoint):
+        pass
+
+    class Model(TinyModule):
+        def __init__(self, **hyperparameters: Any) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            raise AssertionError("it trains")
+
+    class Data(TinyDataModule):
+        def __init__(self, **hyperparameters: Any) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    unsafe = {"width": 3, "color": Color.RED}
+    owner = "data module" if of_data else "model"
+    trainer = quiet_trainer(callbacks=[Checkpoints()], default_root_dir=tmp_path)
+    with pytest.raises(CheckpointError, match=rf"hyperparameter of the {owner}: store its name.*ignore=\['color'\]"):
+        trainer.fit(Model(**({} if of_data else unsafe)), Data(**(unsafe if of_data else {})))
+
+
 def test_a_run_refuses_its_hyperparameters_by_name(tmp_path: Path) -> None:
     class Model(TinyModule):
         def __init__(self, color: Color) -> None:
             super().__init__()
             self.save_hyperparameters()
 
-    trainer = Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer = quiet_trainer(enable_checkpointing=False)
     trainer.fit(Model(Color.RED), TinyDataModule())
     with pytest.raises(CheckpointError, match=r"Color.*hyperparameter of the model.*save_hyperparameters\(ignore=\['color'\]\)"):
         trainer.save_checkpoint(tmp_path / "a.ckpt")

@@ -68,6 +68,16 @@ def _add_hparams(checkpoint: dict[str, Any], owner: Any, prefix: str) -> None:
         checkpoint[f"{prefix}{CONFIGURATIONS}"] = configurations
 
 
+def check_hparams(trainer: Any) -> None:
+    """Raises, before anything is trained, what saving a checkpoint would raise for the sake of a hyperparameter; called on every rank."""
+    checkpoint: dict[str, Any] = {}
+    for prefix, owner in (("", trainer.lightning_module), ("datamodule_", trainer.datamodule)):
+        if owner is not None and owner.hparams:
+            _add_hparams(checkpoint, owner, prefix)
+    if checkpoint:
+        trainer.strategy.require_checkpoint_io().check_content(checkpoint)
+
+
 def _loops(trainer: Any) -> dict[str, Any]:
     counted = {name: getattr(trainer, name).state_dict() for name in ("validate_loop", "test_loop", "predict_loop")}
     counted["predict_loop"]["batch_progress"].pop("is_last_batch")

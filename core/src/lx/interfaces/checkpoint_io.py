@@ -21,6 +21,12 @@ class CheckpointIO(ABC):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Writes a checkpoint so that `path` holds the old one or the whole new one, never a part; makes parent directories."""
 
+    def check_content(self, checkpoint: dict[str, Any]) -> None:
+        """Raises `CheckpointError`, with its place, for a value that `save_checkpoint` would refuse to write.
+
+        A run that saves checkpoints asks before it trains, with what is known by then: `hyper_parameters`. Called on every rank.
+        """
+
     @abstractmethod
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Reads a checkpoint.

@@ -173,6 +173,8 @@ class Run:
         if self.datamodule is not None:
             drop_unpicklable(self.datamodule)
         merge_callbacks(trainer, module)
+        if self.fn is TrainerFn.FITTING and trainer.checkpoint_callbacks and not trainer.fast_dev_run:
+            protocol.check_hparams(trainer)
         for callback in trainer.callbacks:
             callback.log, callback.log_dict = module.log, module.log_dict
 

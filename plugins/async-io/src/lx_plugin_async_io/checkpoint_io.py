@@ -16,6 +16,7 @@ from lx.module_loading import installed_checkpoint_io
 from lx.rank_zero import rank_zero_warn
 from lx.urls import local_or_url
 from lx_plugin_async_io.background import Background, Job, Report
+from lx_plugin_async_io.reservation import Reservation
 from lx_plugin_async_io.snapshot import snapshot
 from lx_plugin_async_io.staging import Staging
 
@@ -67,6 +68,7 @@ class AsyncCheckpointIO(CheckpointIO):
         self.pending = pending
         self._background = Background()
         self._staging = Staging()
+        self._reservation: Reservation | None = None
         self._waited = 0.0
         weakref.finalize(self, self._background.tell)
 
@@ -106,6 +108,10 @@ class AsyncCheckpointIO(CheckpointIO):
                 f"checkpoints are due faster than they are written: training has waited {self._waited:.0f} seconds until an older one was."
                 " Save less often, or to a faster disk."
             )
+
+    def check_content(self, checkpoint: dict[str, Any]) -> None:
+        """Raises what the other I/O says of a value that it would refuse."""
+        self.checkpoint_io.check_content(checkpoint)
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Reads a checkpoint, once everything has been written."""
@@ -165,8 +171,15 @@ class AsyncCheckpointIO(CheckpointIO):
         """Where errors go, from the thread that writes; it returns whether it will raise them. A run gives its `interrupt`."""
         self._background.report_to(report)
 
+    def expect(self, trainer: Any) -> None:
+        """Has memory for a checkpoint of this trainer made ready when it has taken a step; until `teardown`."""
+        self._reservation = Reservation(trainer, self._staging)
+
     def teardown(self) -> None:
         """Waits for what is still being written, lets go of the memory, and raises what failed since the last time."""
+        if self._reservation is not None:
+            self._reservation.cancel()
+            self._reservation = None
         self._background.wait()
         self._staging.release()
         self._waited = 0.0

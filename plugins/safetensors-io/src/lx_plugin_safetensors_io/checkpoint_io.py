@@ -53,6 +53,10 @@ class SafetensorsCheckpointIO(CheckpointIO):
         with replaced(place) as file:
             files.write(file, structure, table)
 
+    def check_content(self, checkpoint: dict[str, Any]) -> None:
+        """Raises `CheckpointError` for a value that would not come back as it is."""
+        encoded(checkpoint)
+
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Reads a checkpoint. `weights_only` changes nothing: no file can hold more than values.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from lx.checkpoints.pickled_names import reading
 from lx.files.replacing import replaced
 from lx.interfaces.checkpoint_io import CheckpointIO
 from lx.kernel.errors import CheckpointCorruptError, CheckpointDirectoryError, CheckpointNotFoundError
@@ -58,14 +59,18 @@ class TorchCheckpointIO(CheckpointIO):
         """
         if storage_options is not None:
             raise TypeError(f"storage_options={storage_options!r}: the checkpoint I/O 'torch_io' has no options; leave it out.")
-        if not self.allow_objects:
-            check_safe(checkpoint)
+        self.check_content(checkpoint)
         place = local_or_url(path)
         if isinstance(place, str):
             with remote.uploading(place) as copy:
                 _write(checkpoint, copy)
         else:
             _write(checkpoint, place)
+
+    def check_content(self, checkpoint: dict[str, Any]) -> None:
+        """Raises `CheckpointError`, with its place, for a value that could not be read safely, unless any object is allowed."""
+        if not self.allow_objects:
+            check_safe(checkpoint)
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Reads a checkpoint. `weights_only=None` is True, whatever the environment says: tensors and plain values only.
@@ -86,13 +91,16 @@ class TorchCheckpointIO(CheckpointIO):
             )
         (check_whole if self.verify else check_end)(file)
         safely = weights_only is not False  # said to torch, whose own default is another where TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set
-        try:
-            checkpoint = torch.load(file, map_location=map_location, weights_only=safely, mmap=_is_worth_mapping(file))
-        except Exception as error:  # a damaged pickle can raise anything
-            if not self.verify:
-                check_whole(file)
-            raise explained(error, file) from error
-        return _as_checkpoint(checkpoint, path)
+
+        def read() -> Any:
+            try:
+                return torch.load(file, map_location=map_location, weights_only=safely, mmap=_is_worth_mapping(file))
+            except Exception as error:  # a damaged pickle can raise anything
+                if not self.verify:
+                    check_whole(file)
+                raise explained(error, file) from error
+
+        return _as_checkpoint(reading(read, file, safely), path)
 
     def recognises(self, path: str | Path) -> bool:
         """Whether a local file begins as a file of `torch.save` does, of any release of torch."""

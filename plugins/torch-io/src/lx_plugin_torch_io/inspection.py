@@ -18,6 +18,9 @@ ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How a file of an older torch begins: five pickles, of which this is the first, then the bytes of the tensors."""
 
+SAFETENSORS = b'{"'
+"""How the header of a file of safetensors begins, behind its length in 8 bytes."""
+
 RECORD_NAME_LENGTH, RECORD_NAME = slice(26, 28), 30
 """Where a zip archive says how long the name of its first record is, and where that begins."""
 
@@ -46,7 +49,8 @@ def is_archive(path: Path) -> bool:
 
 
 def check_whole(path: Path) -> None:
-    """Raises `CheckpointCorruptError`, with the file and the reason, if a file is truncated, damaged, or no checkpoint of torch.
+    """Raises `CheckpointCorruptError`, with the file and the reason, if a file is truncated, damaged, or no checkpoint of torch, and
+    `CheckpointError` for a file of safetensors.
 
     What `torch_io` wrote has a digest of the whole file, and no change of any byte passes. What others wrote has checksums of its content.
     """
@@ -64,6 +68,11 @@ def check_whole(path: Path) -> None:
             raise _corrupt(path, wrong)
     elif ZIP_MAGIC.startswith(head) or LEGACY_MAGIC.startswith(head):
         raise _corrupt(path, f"it ends after {len(head)} bytes")
+    elif head[8:].startswith(SAFETENSORS) and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        raise CheckpointError(
+            f"{str(path)!r} is a file of safetensors, which the checkpoint I/O 'torch_io' does not read. Trainer(plugins='safetensors_io')"
+            " reads it as it is; `lx ckpt convert` makes a file of torch.save of it."
+        )
     else:
         raise _corrupt(path, "it does not begin as a file of torch.save does")
 

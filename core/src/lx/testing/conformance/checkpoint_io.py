@@ -56,6 +56,7 @@ class CheckpointIOConformance(Conformance):
         built.teardown()
 
     def test_content_comes_back(self, built: CheckpointIO, tmp_path: Path) -> None:
+        built.check_content(self.content())
         for path in (tmp_path / "a.ckpt", str(tmp_path / "with space \u00e9.ckpt"), tmp_path / "epoch=1-step=2.ckpt"):
             self.save(built, self.content(), path)
             _assert_same(built.load_checkpoint(path), self.content())
