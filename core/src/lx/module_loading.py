@@ -163,8 +163,8 @@ def checkpoint_io_for(path: str | os.PathLike[str]) -> Any:
     """
     place = local_or_url(path)
     registry = default_manager().registry.checkpoint_io
-    for entry in registry.entries() if isinstance(place, Path) and place.exists() else ():
-        if "default" not in entry.roles:
+    if isinstance(place, Path) and place.exists():
+        for entry in sorted(registry.entries(), key=lambda entry: "default" not in entry.roles):  # mostly the first is the one
             try:
                 found = registry.build(f"{entry.name}@{entry.provider}")
             except Exception:  # one that is broken, or lacks a library or an argument, must not keep others from their files
