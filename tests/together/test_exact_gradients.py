@@ -166,6 +166,24 @@ def test_batches_of_the_same_number_of_items_count_alike(bare_trainer: MakeTrain
     torch.testing.assert_close(*weights, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize(("rows", "counts"), [(equal, None), (unequal, tokens)], ids=["alike", "tokens"])
+@pytest.mark.parametrize("loader", [list, unsized], ids=["sized", "unsized"])
+def test_an_open_window_is_its_gradients_and_a_few_numbers(bare_trainer: MakeTrainer, loader: Any, rows: Any, counts: Any) -> None:
+    class Interrupted(Tagger):
+        def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+            optimize = self.trainer.fit_loop.epoch_loop.optimize
+            if optimize.held:
+                state = optimize.window_state()
+                assert {type(value) for value in state.values()} <= {int, float}
+                optimize.begin_epoch()
+                optimize.restore_window(state)
+
+    model = Interrupted(loader(rows(8)), counts=counts)
+    bare_trainer(max_epochs=1, accumulate_grad_batches=3).fit(model)
+    assert_exact(model)
+    assert model.in_windows == [3, 3, 2]
+
+
 def test_the_mean_of_means_is_another_one(bare_trainer: MakeTrainer) -> None:
     model = Tagger(unequal(5))
     bare_trainer(max_epochs=1, accumulate_grad_batches=5).fit(model)
