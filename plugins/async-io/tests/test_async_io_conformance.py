@@ -6,5 +6,4 @@ class TestAsyncIO(CheckpointIOConformance):
 
 
 class TestAsyncIOOverANamedOne(CheckpointIOConformance):
-    component = "async(checkpoint_io='torch_io(verify=False)', pending=0)"
-    test_a_changed_byte_is_found_wherever_it_is = None  # it was told not to look
+    component = "async(checkpoint_io='torch_io', pending=0)"

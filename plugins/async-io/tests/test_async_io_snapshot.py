@@ -135,6 +135,21 @@ def test_memory_is_used_again() -> None:
     assert first["weight"].sum() == 1000, "memory was unmapped under a tensor"
 
 
+def test_memory_may_be_reserved_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, mapped, map_memory = Staging(), list[int](), staging._map
+    monkeypatch.setattr(staging, "_map", lambda size: mapped.append(size) or map_memory(size))  # type: ignore[func-returns-value]
+    kept.reserve(5000)
+    snapshot({"weight": torch.ones(1000)}, kept)
+    assert mapped == [5000]
+    kept.reserve(5000)  # too late: it is dropped
+    snapshot({"weight": torch.ones(1000)}, kept)
+    assert mapped == [5000, 5000, 4032]
+    kept.release()
+    kept.reserve(5000)
+    snapshot({"weight": torch.ones(1000)}, kept)
+    assert mapped == [5000, 5000, 4032, 5000]
+
+
 def test_large_states_are_copied_in_pieces_by_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(staging, "PIECE", 1000)
     monkeypatch.setattr(staging, "WORTH_THREADS", 10_000)

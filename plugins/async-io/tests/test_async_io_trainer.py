@@ -16,7 +16,9 @@ import torch
 from lx import Callback, Fabric, Trainer
 from lx.kernel.errors import SIGTERMException
 from lx.testing import FakeEnvironment, TinyDataModule, TinyModule
+from lx_plugin_async_io import reservation
 from lx_plugin_async_io.checkpoint_io import AsyncCheckpointIO
+from lx_plugin_async_io.staging import Staging
 from lx_plugin_torch_io.checkpoint_io import TorchCheckpointIO
 
 pytestmark = pytest.mark.filterwarnings("ignore:the checkpoint holds the states of callbacks", "ignore:.*which is not empty")
@@ -138,6 +140,32 @@ def test_an_error_after_the_last_step_ends_the_run(tmp_path: Path) -> None:
     trainer.fit_loop.max_epochs = 2
     trainer.strategy.checkpoint_io.checkpoint_io.good = 9
     trainer.fit(TinyModule(), TinyDataModule())  # is told nothing of it
+
+
+def test_memory_is_ready_before_the_first_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Adam(TinyModule):
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.Adam(self.parameters())
+
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+            assert reserved.wait(30)
+
+    def reserve(staging: Staging, size: int) -> None:
+        sizes.append(size)
+        reserved.set()
+
+    reserved, sizes = threading.Event(), list[int]()
+    monkeypatch.setattr(Staging, "reserve", reserve)
+    monkeypatch.setattr(reservation, "WORTH_IT", 1)
+    module = Adam(size=1000)
+    trainer = new_trainer(tmp_path, plugins="async_io")
+    trainer.fit(module, TinyDataModule(size=1000))
+    weights = 1001 * 4
+    assert 3 * weights <= sizes[0] <= 3.1 * weights
+    assert len(sizes) == 1
+    new_trainer(tmp_path, plugins="async_io", fast_dev_run=True).fit(module, TinyDataModule(size=1000))
+    trainer.validate(module, TinyDataModule(size=1000), verbose=False)
+    assert len(sizes) == 1
 
 
 def test_what_is_written_while_an_error_ends_the_run_is_written_to_its_end(tmp_path: Path) -> None:

@@ -19,18 +19,21 @@ def lx_register(registry: Any) -> None:
 
 @hookimpl
 def lx_run_started(run: Any) -> None:
-    # Asked by what it can do: the class would bring torch, and another I/O may stand around it.
-    report_to = getattr(run.trainer.strategy.checkpoint_io, "report_to", None)
-    if report_to is not None:
-        report_to(run.interrupt)
+    trainer = run.trainer
+    io = trainer.strategy.checkpoint_io
+    if not hasattr(io, "report_to"):  # asked by what it can do: the class would bring torch
+        return
+    io.report_to(run.interrupt)
+    if run.fn == "fit" and trainer.is_global_zero and trainer.checkpoint_callbacks and not trainer.fast_dev_run:
+        io.expect(trainer)
 
 
 @hookimpl
 def lx_run_ended(run: Any) -> None:
     strategy = run.trainer.strategy
-    report_to = getattr(strategy.checkpoint_io, "report_to", None)
-    if report_to is None:
+    io = strategy.checkpoint_io
+    if not hasattr(io, "report_to"):
         return
-    report_to(None)
+    io.report_to(None)
     if run.exception is None:
         strategy.barrier("async_io")  # rank 0 has waited for its files, and the others may look for them now

@@ -19,14 +19,23 @@ class Staging:
 
     def __init__(self) -> None:
         self._free: list[mmap.mmap] = []
+        self._in_use = False
+
+    def reserve(self, size: int) -> None:
+        """Maps memory for the first checkpoint ahead, if that has not come meanwhile; from any thread."""
+        memory = _map(size)
+        torch.frombuffer(memory, dtype=torch.uint8)[:: mmap.PAGESIZE].zero_()  # touches each page
+        if not self._in_use:
+            self._free.append(memory)
 
     def take(self, size: int) -> mmap.mmap:
         """Memory of at least so many bytes, to be given back."""
+        self._in_use = True
         for memory in self._free:
             if len(memory) >= size:
                 self._free.remove(memory)
                 return memory
-        self.release()  # what has become too small
+        self._free.clear()  # what has become too small
         return _map(size)
 
     def give_back(self, memory: mmap.mmap) -> None:
@@ -36,6 +45,7 @@ class Staging:
     def release(self) -> None:
         """Lets go of what is not in use."""
         self._free.clear()
+        self._in_use = False
 
 
 def _map(size: int) -> mmap.mmap:
