@@ -188,6 +188,20 @@ def test_a_state_dict_keeps_the_versions_of_its_modules(tmp_path: Path) -> None:
     assert found._metadata == state._metadata  # type: ignore[attr-defined]
 
 
+def test_the_gradient_of_a_sparse_embedding(tmp_path: Path) -> None:
+    embedding = torch.nn.Embedding(5, 3, sparse=True)
+    embedding(torch.tensor([1, 1, 4])).square().sum().backward()
+    gradient = embedding.weight.grad
+    assert gradient is not None
+    found = there_and_back({"sparse": gradient, "empty": torch.zeros(2, 2).to_sparse()}, tmp_path)
+    assert found["sparse"].is_sparse
+    assert found["sparse"].is_coalesced()
+    assert torch.equal(found["sparse"].to_dense(), gradient.to_dense())
+    assert torch.equal(found["empty"].to_dense(), torch.zeros(2, 2))
+    outline = SafetensorsCheckpointIO().outline(tmp_path / "a.ckpt")["value"]["sparse"]
+    assert (outline.is_sparse, outline.is_meta, outline.shape) == (True, True, (5, 3))
+
+
 def test_names_that_are_alike(tmp_path: Path) -> None:
     names = {
         "a": {"b.c": torch.tensor(1)},
@@ -239,7 +253,7 @@ REFUSED = {
     "text of another class": (type("Text", (str,), {})("a"), r"store str\(it\)"),
     "a defaultdict": (collections.defaultdict(list), r"is a collections\.defaultdict, .*store dict\(it\)"),
     "a range": (range(3), "store what it is made of"),
-    "a sparse tensor": (torch.eye(2).to_sparse(), r"store it\.to_dense\(\)"),
+    "a sparse tensor": (torch.eye(2).to_sparse().requires_grad_(), r"store it\.to_dense\(\)"),
     "a tensor without values": (torch.empty(2, device="meta"), "meta device"),
     "a tensor of another class": (torch.ones(2).as_subclass(Scaled), "store the plain tensors"),
 }

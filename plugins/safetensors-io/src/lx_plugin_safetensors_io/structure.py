@@ -84,7 +84,10 @@ class _Encoder:
         return found
 
     def tensor(self, tensor: torch.Tensor) -> dict[str, Any]:
-        """A reference to a tensor."""
+        """A reference to a tensor; those of the two parts of a sparse one, such as the gradient of an embedding."""
+        if tensor.layout is torch.sparse_coo and not tensor.requires_grad and not tensor.is_meta:
+            parts = tensor.coalesce()
+            return {"$sparse": [self._at("indices", parts.indices()), self._at("values", parts.values())], "shape": list(tensor.shape)}
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested or tensor.is_meta:
             raise refusal(tensor, self.path)
         return self.table.refer(tensor, self.path)
@@ -169,6 +172,12 @@ def _ordered_back(decoder: _Decoder, found: dict[str, Any]) -> OrderedDict[Any, 
     return made
 
 
+def _sparse(decoder: _Decoder, found: dict[str, Any]) -> torch.Tensor:
+    indices, values = map(decoder.decode, found["$sparse"])
+    # Indices outside of the shape would be places outside of the memory.
+    return torch.sparse_coo_tensor(indices, values, found["shape"], is_coalesced=True, check_invariants=not indices.is_meta)
+
+
 _DECODERS: dict[str, Callable[[_Decoder, dict[str, Any]], Any]] = {
     "$int": lambda decoder, found: int(found["$int"], 16),
     "$float": lambda decoder, found: struct.unpack(">d", bytes.fromhex(found["$float"]))[0],
@@ -187,5 +196,6 @@ _DECODERS: dict[str, Callable[[_Decoder, dict[str, Any]], Any]] = {
     "$dtype": lambda decoder, found: named_dtype(found["$dtype"]),
     "$device": lambda decoder, found: torch.device(found["$device"]),
     "$tensor": lambda decoder, found: decoder.tensors.restore(found),
+    "$sparse": _sparse,
     "$path": lambda decoder, found: PATHS[found["$path"][0]](found["$path"][1]),
 }
