@@ -15,7 +15,10 @@ import torch
 from torch.distributed.checkpoint.state_dict_saver import save as save_shards
 
 from lx import Callback, Trainer
+from lx.cli import ckpt as command
 from lx.cli import main
+from lx.kernel import default_manager
+from lx.kernel.manager import PluginManager
 from lx.testing import TinyDataModule, TinyModule
 
 OLD = Path(__file__).parent / "data" / "checkpoints"
@@ -62,10 +65,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ckpt(capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
-    """Runs `lx ckpt`; gives the exit code, and what went to standard output and to standard error."""
+    """Runs `lx ckpt` with plugins that are found once; gives the exit code, and what went to standard output and to standard error."""
 
     def run(*arguments: Any) -> Told:
-        code = main(["ckpt", *map(str, arguments)])
+        code = command.run(default_manager(), [*map(str, arguments)])
         return (code, *capsys.readouterr())
 
     return run
@@ -204,9 +207,9 @@ def test_numbers_that_are_not_finite(tmp_path: Path, ckpt: Callable[..., Told]) 
 # -- diff --------------------------------------------------------------------------------------------------------------------------
 
 
-def test_equal_ones(written: Path, ckpt: Callable[..., Told]) -> None:
-    code, out, _ = ckpt("diff", written, written)
-    assert code == 0
+def test_equal_ones(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ckpt", "diff", str(written), str(written)]) == 0
+    out = capsys.readouterr().out
     assert len(out.splitlines()) == 1
     assert out.startswith("equal: ")
 
@@ -355,7 +358,9 @@ def test_a_failure_leaves_nothing_half_written(tmp_path: Path, ckpt: Callable[..
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["shards", "shards/old"]
 
 
-def test_formats_that_are_not_there(tmp_path: Path, ckpt: Callable[..., Told], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_formats_that_are_not_there(
+    tmp_path: Path, ckpt: Callable[..., Told], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, _, err = ckpt("convert", EPOCH, tmp_path / "made.xyz")
     assert code == 1
     assert "'made.xyz' stands for no format; say which with --to, one of " in err
@@ -364,9 +369,8 @@ def test_formats_that_are_not_there(tmp_path: Path, ckpt: Callable[..., Told], m
     monkeypatch.setenv("LX_DISABLE", "safetensors-io")
     for arguments in (["convert", EPOCH, tmp_path / "made.safetensors"], ["inspect", tmp_path / "hub.safetensors"]):
         (tmp_path / "hub.safetensors").write_bytes(bytes(20))
-        code, _, err = ckpt(*arguments)
-        assert code == 1
-        assert "safetensors-io" in err
+        assert command.run(PluginManager.from_environment(), [str(one) for one in arguments]) == 1
+        assert "safetensors-io" in capsys.readouterr().err
     assert not (tmp_path / "made.safetensors").exists()
 
 
