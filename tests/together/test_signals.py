@@ -79,6 +79,14 @@ def fit(*callbacks, ckpt_path=None, **options):
     tell(weights=[parameter.tolist() for parameter in module.parameters()], steps=trainer.global_step, resumed=str(trainer.ckpt_path))
 
 
+def in_a_worker():
+    child = os.fork()
+    if not child:
+        send(TERM)
+        os._exit(7)
+    tell(worker=os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
 def again(number, seconds=0.0):
     '''A signal that counts as a second one if so many seconds have passed.'''
     lx.running.termination.ECHO = seconds
@@ -140,6 +148,7 @@ SCENES = {
     "fast_dev_run": f"fit({IN_A_STEP.format('send(TERM)')}, fast_dev_run=3)",
     "nothing trained": "fit(At('on_sanity_check_start', 1, lambda: send(TERM)))",
     "one callback of several": f"fit({IN_A_STEP.format('send(TERM)')}, {KEEPS}, OnExceptionCheckpoint('checkpoints'))",
+    "a worker": "fit(At('on_train_batch_start', 2, in_a_worker))",
     "an error": f"fit({IN_A_STEP.format('1 / 0')})",
     "not a fit": (
         "Trainer(callbacks=At('on_validation_batch_start', 1, lambda: send(USR1)), logger=False, accelerator='cpu')"
@@ -245,6 +254,11 @@ def test_of_several_callbacks_one_saves(ended: dict[str, Ended]) -> None:
 
 def test_what_else_ends_a_run_saves_nothing_by_itself(ended: dict[str, Ended]) -> None:
     assert [(ended[name].code, ended[name].files) for name in ("Ctrl-C", "an error")] == [(130, []), (1, [])]
+
+
+def test_the_workers_of_a_loader_do_not_mind_what_is_sent_to_the_group(ended: dict[str, Ended]) -> None:
+    one = ended["a worker"]
+    assert (one.code, one.told["worker"], one.told["steps"], one.said) == (0, 7, 12, [])
 
 
 def test_outside_of_a_fit_sigusr1_does_what_it_always_did(ended: dict[str, Ended]) -> None:

@@ -1,5 +1,6 @@
 """Signals that ask a run to end: it ends at the next batch boundary, and the program with 128 + the signal."""
 
+import os
 import signal
 import time
 from contextlib import ExitStack
@@ -32,6 +33,7 @@ class Termination:
         self.clean_up: CleanUp | None = None
         """What goes on while the run is cleaned up."""
         self._came: float | None = None  # when one came to this process itself
+        self._process = os.getpid()
         self._agreement: Agreement | None = None
         self._listener: Listener | None = None
         self._handlers = ExitStack()
@@ -53,6 +55,7 @@ class Termination:
 
     def heed(self) -> None:
         """From here to the end of the run the other signals ask for it; before, they end the process, since there is nothing to save."""
+        self._process = os.getpid()  # a launcher may have forked it
         numbers = [signal.SIGTERM]
         if self._fn is TrainerFn.FITTING and SIGUSR1 is not None and is_free(SIGUSR1):
             numbers.append(signal.Signals(SIGUSR1))
@@ -63,6 +66,9 @@ class Termination:
     def note(self, signum: int) -> bool:
         """Takes up a signal; returns whether it ends the process at once."""
         trainer, requeue, now = self._trainer, self._requeue, time.monotonic()
+        if os.getpid() != self._process:  # a worker of a loader, forked from it, which gets what is sent to the group; it goes with the run
+            again, self._came = self._came is not None, now
+            return again
         trainer.received_sigterm = True  # the flag that the loops look at
         if trainer.fabric.launcher is not None:
             trainer.fabric.launcher.kill(signum)
