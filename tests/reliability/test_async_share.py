@@ -37,6 +37,6 @@ def test_training_waits_for_a_small_part_of_the_time(tmp_path: Path, told: Calla
     share = median(seconds(background) / seconds(at_once) for _ in range(ROUNDS))  # a machine that is slow is so for both
     told(
         f"async_io: training waits {share:.1%} of the time of a synchronous save of {MEGABYTES} MB (the median of {ROUNDS} pairs),"
-        f" and {first:.1%} in the first save of a run."
+        f" and {first:.1%} where no memory was ready for the copy."
     )
     assert share <= MOST
