@@ -1,10 +1,20 @@
 """Says at the end how many cases the tests marked `soak` had, which tell it by the fixtures `told` and `counted`."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
+from forked import Server
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """The process that killed ones are forks of."""
+    server = Server()
+    yield server
+    server.close()
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ CHECKPOINTS: dict[str, dict[str, Any]] = {
     "every second step": {"every_n_train_steps": 2},
     "every fifth step": {"every_n_train_steps": 5, "save_last": True},
     "each epoch": {},
-    "the best": {"monitor": "loss_epoch", "save_top_k": 2, "save_last": True},
+    "the best": {"save_top_k": 2, "save_last": True},
     "by time": {"train_time_interval": timedelta(milliseconds=20)},
 }
 
@@ -122,6 +122,7 @@ class Average(Callback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         self.average = AveragedModel(pl_module.layers, multi_avg_fn=get_ema_multi_avg_fn(0.8), use_buffers=True)
         self.step = 0
+        self.swapped = False
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         if trainer.global_step != self.step:
@@ -133,6 +134,12 @@ class Average(Callback):
         mine = {name: value.clone() for name, value in pl_module.layers.state_dict().items()}
         pl_module.layers.load_state_dict(self.average.module.state_dict())
         self.average.module.load_state_dict(mine)
+        self.swapped = not self.swapped
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """A signal may come in the middle of a validation, and a checkpoint is written then, after this."""
+        if self.swapped:
+            self.swap(trainer, pl_module)
 
     on_validation_epoch_start = on_validation_epoch_end = swap
 
@@ -161,10 +168,12 @@ def main(given: dict[str, Any]) -> None:
     chosen = {**{name: values[0] for name, values in CHOICES.items()}, **given}
     seed_everything(7, workers=True, verbose=False)
     validates = chosen["validation"] != "none"
-    callbacks: list[Any] = [ModelCheckpoint(**CHECKPOINTS[chosen["checkpoints"]])]
+    monitor = "val" if validates else "loss_epoch"
+    ranked = {"monitor": monitor} if chosen["checkpoints"] == "the best" else {}
+    callbacks: list[Any] = [ModelCheckpoint(**CHECKPOINTS[chosen["checkpoints"]], **ranked)]
     callbacks += [Average()] * chosen["average"]
     if chosen["stopping"]:
-        callbacks.append(EarlyStopping("val" if validates else "loss_epoch", patience=1, min_delta=2.0))
+        callbacks.append(EarlyStopping(monitor, patience=1, min_delta=2.0))
     trainer = Trainer(
         accelerator="cpu",
         logger="csv",

@@ -8,7 +8,7 @@ import json
 import random
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,6 @@ ALWAYS: tuple[dict[str, Any], ...] = (
     {"shuffle": True, "workers": 2, "persistent": True, "augmentation": "python", "validation": "within epochs", "average": True},
 )
 """The first runs, of which the default run has all; the others are drawn."""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """The process that the killed ones are forks of."""
-    server = Server()
-    yield server
-    server.close()
 
 
 def drawn(number: int) -> tuple[dict[str, Any], str, int]:

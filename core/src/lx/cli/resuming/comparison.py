@@ -123,7 +123,7 @@ def _at(found: dict[Place, Difference], whole: Reading, other: Reading, place: P
     """The difference at a place, which is described the first time."""
     if place not in found:
         entries = whole.batches.get(place) or other.batches.get(place)
-        where = "at the end"
+        where = "the end"
         if entries:
             entry = entries[0]
             where = f"step {entry['step']} (epoch {entry['epoch']}, batch {entry['batch_idx']})"
@@ -168,7 +168,7 @@ def _compare_values(whole: Reading, other: Reading, ignored: Collection[str], fo
 def _compare_ends(whole: Reading, other: Reading, ignored: Collection[str], found: dict[Place, Difference]) -> None:
     for fit, mine in whole.ends.items():
         theirs = other.ends.get(fit)
-        difference = Difference((fit, math.inf), "at the end, all batches being the same")
+        difference = Difference((fit, math.inf), "the end, all batches being the same")
         if theirs is None:
             _differ(difference, "fit did not come to its end")
         else:

@@ -104,7 +104,8 @@ class Watch(Callback):
         )
 
     def _note_end(self, trainer: Any, module: Any) -> None:
-        others = [callback for callback in trainer.callbacks if not isinstance(callback, Watch | Late)]
+        # What those of the role checkpoint hold is which files there are, and a logger gives each start a folder of its own.
+        others = [one for one in trainer.callbacks if not isinstance(one, Watch | Late) and "checkpoint" not in one.roles]
         self.events.journal.write(
             "end",
             fit=self.fit,
@@ -114,7 +115,7 @@ class Watch(Callback):
             optimizers=[digest(optimizer.state_dict()) for optimizer in trainer.optimizers],
             schedulers=[digest(config.scheduler.state_dict()) for config in trainer.lr_scheduler_configs],
             metrics={name: number(value) for name, value in trainer.callback_metrics.items()},
-            callbacks={callback.state_key: digest(tensors(callback.state_dict())) for callback in others},
+            callbacks={one.state_key: digest(tensors(one.state_dict())) for one in others},
         )
 
 
