@@ -140,20 +140,14 @@ def test_a_script_is_run_as_python_runs_it(server: Server, tmp_path: Path) -> No
 
 def test_the_page_shows_what_is_printed(server: Server, tmp_path: Path) -> None:
     page = PAGE.read_text("utf-8")
-    scripts = re.findall(r"^```python file=\S+\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    shown = re.findall(r"^```console\n\$ lx verify-resume (.*?)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    assert len(scripts) == len(shown) > 0
-    for script, (command, expected) in zip(scripts, shown, strict=True):
-        (tmp_path / "train.py").write_text(script, "utf-8")
-        _, printed = server.verify(*command.replace("train.py", str(tmp_path / "train.py")).split())
-        assert last_line(printed) == last_line(expected) or doctest.OutputChecker().check_output(
-            last_line(expected) + "\n", last_line(printed) + "\n", doctest.ELLIPSIS
-        ), printed
-
-
-def last_line(text: str) -> str:
-    """The verdict."""
-    return text.strip().splitlines()[-1]
+    for name, script in re.findall(r"^```python file=scripts/(\S+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        (tmp_path / name).write_text(script, "utf-8")
+    shown = re.findall(r"^```console\n\$ lx verify-resume (.*?)(\w+\.py)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(shown) == 2
+    for options, name, expected in shown:
+        _, printed = server.verify(*options.split(), tmp_path / name)
+        verdicts = [text.strip().splitlines()[-1] + "\n" for text in (expected, printed)]
+        assert doctest.OutputChecker().check_output(*verdicts, doctest.ELLIPSIS), printed
 
 
 @pytest.mark.parametrize(
