@@ -205,7 +205,7 @@ def test_one_bit_that_has_turned(refused: Callable[..., str], written: Path, tmp
     content = bytearray((written / "whole.ckpt").read_bytes())
     content[content.index(b"layer.weight")] ^= 1
     (tmp_path / "damaged.ckpt").write_bytes(content)
-    assert "its content and its checksums differ" in refused(CheckpointCorruptError, tmp_path / "damaged.ckpt")
+    assert "its content and its digest differ" in refused(CheckpointCorruptError, tmp_path / "damaged.ckpt")
 
 
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
