@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lx.loops.steps import discard_gradients
+
 
 class Evaluations:
     """One accumulation window, for an optimizer that gets a closure: one like LBFGS, or any where the module overrides `optimizer_step`.
@@ -51,7 +53,7 @@ class Evaluations:
             self._add_loss()
         self._evaluated = True
         if self._loss is None:
-            optimization.discard_gradients()  # so that the step changes nothing
+            discard_gradients(self._trainer.optimizers)  # so that the step changes nothing
             return torch.zeros((), device=self._trainer.strategy.root_device)
         mean: Tensor = (
             optimization.weights.mean(self._loss)

@@ -16,6 +16,7 @@ from lx.logging.batch_size import first_size
 from lx.logging.deferred import Call, DeferredLog
 from lx.logging.log import RunLog
 from lx.logging.meters import Meter
+from lx.loops.steps import discard_gradients
 from lx.measures.memory import free_memory, is_out_of_memory
 from lx.rank_zero import rank_zero_warn
 
@@ -72,7 +73,7 @@ class MicroBatches:
             optimization.contributed, optimization.loss, optimization.output = contributed, None, None
             optimization.weights.restore(weights)
             self._deferred.take()
-            optimization.discard_gradients()
+            discard_gradients(self._trainer.optimizers)
         return False
 
     @contextmanager

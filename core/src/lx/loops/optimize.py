@@ -70,6 +70,7 @@ class AutomaticOptimization:
         "divisor",
         "forward_backward",
         "held",
+        "keeps_gradients",
         "loss",
         "no_sync",
         "output",
@@ -103,6 +104,7 @@ class AutomaticOptimization:
         alone = len(self._optimizers) == 1 and self._before_zero_grad is None and self._zero_grad is None
         self._clear: Callable[[], Any] = self._optimizers[0].zero_grad if alone else self._clear_gradients
         self._evaluations = self._find_evaluations()
+        self.keeps_gradients = self._evaluations is None  # else an open window is in batches that its optimizer evaluates again
         self._sync = GradientSync(trainer)
         self.no_sync = self._sync.pause
         self.weights = Weights(self._sync)
@@ -285,11 +287,6 @@ class AutomaticOptimization:
             else:
                 optimizer.zero_grad()
 
-    def discard_gradients(self) -> None:
-        """Leaves no gradient, so that a step changes nothing."""
-        for optimizer in self._optimizers:
-            optimizer.zero_grad(set_to_none=True)
-
     def _close_window(self, optimizer: Any) -> None:
         """What comes between backward and the step: exact scale, true gradients, hooks, clipping."""
         if self.weights.open:
@@ -302,11 +299,6 @@ class AutomaticOptimization:
             self._before_step(optimizer)
         if self._clip is not None:
             self._clip(optimizer)
-
-    @property
-    def keeps_gradients(self) -> bool:
-        """Whether an open window is in the gradients alone, and not in batches that its optimizer evaluates again."""
-        return self._evaluations is None
 
     def window_state(self) -> dict[str, Any]:
         """What is to be known of the open window beside its gradients, in plain numbers."""

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from lx.interfaces.precision import Precision
@@ -32,6 +32,12 @@ def step_each(call: Callable[..., Any], optimizers: list[Any], epoch: int, batch
     once = functools.cache(closure) if len(optimizers) > 1 else closure
     for optimizer in optimizers:
         call(epoch, batch_idx, optimizer, once)
+
+
+def discard_gradients(optimizers: Iterable[Any]) -> None:
+    """Leaves no gradient, so that a step changes nothing."""
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
 
 
 def runs_closure_inside(optimizer: Any) -> bool:
