@@ -198,7 +198,8 @@ class Trainer(RunView):
         ckpt_path: Any = None,
         weights_only: bool | None = None,
     ) -> None:
-        """Trains a model, from the beginning or from the checkpoint `ckpt_path` (a path, `"best"` or `"last"`).
+        """Trains a model, from the beginning or from the checkpoint `ckpt_path`: a path, `"best"`, `"last"`, or `"auto"`, the newest
+        good one of this training, which starts anew where there is none, so that one command line serves from the first start to the last.
 
         Loaders may be passed, or be methods of the model or of a data module. Raises `MisconfigurationException` for a model or data that
         lack what fit needs, `FileNotFoundError` for a missing checkpoint, before anything is done.

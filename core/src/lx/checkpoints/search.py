@@ -11,6 +11,10 @@ from lx.rank_zero import rank_zero_warn
 from lx.state import TrainerFn
 from lx.urls import join, local_or_url
 
+AUTO = "auto"
+KEYWORDS = (AUTO, "best", "last", "hpc")
+"""What `ckpt_path` may say in the place of a path."""
+
 
 class ResumePath:
     """The path that the current or the last call loads; one that the user assigned holds for all later calls, too."""
@@ -35,7 +39,7 @@ class ResumePath:
 
 
 class CheckpointSearch:
-    """What `ckpt_path` means: a path, `"best"`, `"last"`, `"hpc"`, or what an entry point takes without one."""
+    """What `ckpt_path` means: a path, `"auto"`, `"best"`, `"last"`, `"hpc"`, or what an entry point takes without one."""
 
     def __init__(self, trainer: Any, fn: TrainerFn, given_model: bool) -> None:
         self._trainer, self._fn, self._given_model = trainer, fn, given_model
@@ -48,7 +52,7 @@ class CheckpointSearch:
         if asked is None:
             return self._default()
         if isinstance(asked, bool) or not isinstance(asked, str | os.PathLike):
-            raise ArgumentTypeError(f"ckpt_path={asked!r}: it must be a path, 'best', 'last', 'hpc' or None.")
+            raise ArgumentTypeError(f"ckpt_path={asked!r}: it must be a path, 'auto', 'best', 'last', 'hpc' or None.")
         if isinstance(asked, str) and re.fullmatch("registry(:.*)?", asked, re.IGNORECASE):
             raise MisconfigurationException(
                 f"ckpt_path={asked!r}: lx has no model registry; download the checkpoint with the client of the registry, and pass the path"
@@ -59,7 +63,7 @@ class CheckpointSearch:
                 f"trainer.{self._fn}(ckpt_path={asked!r}): the path is empty, as best_model_path of a callback is while nothing has been"
                 " saved; give the path of a checkpoint, or None for none."
             )
-        keywords = {"best": self._best, "last": self._last, "hpc": self._hpc}
+        keywords = {"auto": self._auto, "best": self._best, "last": self._last, "hpc": self._hpc}
         return keywords[asked]() if asked in keywords else asked
 
     def _default(self) -> Any:
@@ -77,6 +81,12 @@ class CheckpointSearch:
             )
         rank_zero_warn(f"trainer.{self._fn}(ckpt_path=None) was called without a model: the best checkpoint of the last fit is evaluated.")
         return self._best()
+
+    def _auto(self) -> str:
+        """That it is to be the newest good one, which only whoever reads them knows."""
+        if self._fn is not TrainerFn.FITTING:
+            raise ValueError(f"trainer.{self._fn}(ckpt_path='auto'): only fit goes on by itself; give a path, 'best' or 'last'.")
+        return AUTO
 
     def _best(self) -> Any:
         callbacks = self._trainer.checkpoint_callbacks

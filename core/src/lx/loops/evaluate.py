@@ -4,6 +4,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -176,7 +177,7 @@ def evaluating(trainer: Any, eval_hook: str, train_hook: str) -> Iterator[None]:
         trainer.dispatch.call_own(eval_hook)
         yield
     except BaseException:  # whoever catches it, as in a notebook after Ctrl-C, may train the module further
-        _bring_back(modes)
+        trainer.run.when_cut_off.append(partial(_bring_back, modes))
         raise
     own = trainer.dispatch.own(train_hook)
     if own is not None:

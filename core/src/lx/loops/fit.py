@@ -1,6 +1,7 @@
 """Training: epochs until a bound is reached or somebody asks to stop."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from lx.arguments.bounds import count_steps, counted
@@ -92,22 +93,7 @@ class FitLoop:
         trainer, progress = self._trainer, self.progress
         trainer.log.at_step = True
         place, self._place = self._place, Resumption()
-        if place.within_epoch:
-            self.load_data()
-            iterator = self.data.go_on(place)
-            restore_meters(trainer, place.meters)
-        else:
-            restore_random(trainer, place.random)
-            self.load_data()
-            iterator = self.data.iterate()
-            progress.epoch["ready"] += 1
-            progress.begin_epoch()
-            epoch.optimize.begin_epoch()
-            trainer.dispatch.emit("on_train_epoch_start")
-            progress.epoch["started"] += 1
-            if self.data.loader is None:  # a hook of the epoch's start has changed the data
-                self.load_data()
-                iterator = self.data.iterate()
+        iterator = self._go_on(place) if place.within_epoch else self._begin(epoch, place)
         if not (trainer.should_stop and self.may_stop()):  # a hook of the epoch's start may have asked to stop
             iterator = iterator if trainer.barebones else self.data.samples.fetched(iterator)
             iterator = trainer.dispatch.fetched(iterator, "[_TrainingEpochLoop].train_dataloader_next")
@@ -139,6 +125,27 @@ class FitLoop:
         progress.epoch["completed"] += 1
         if trainer.received_sigterm:
             trainer.run.termination.end_here()
+
+    def _begin(self, epoch: TrainEpoch, place: Resumption) -> Iterator[Any]:
+        """Begins an epoch; returns its batches."""
+        restore_random(self._trainer, place.random)
+        self.load_data()
+        iterator = self.data.iterate()
+        self.progress.epoch["ready"] += 1
+        self.progress.begin_epoch()
+        epoch.optimize.begin_epoch()
+        self._trainer.dispatch.emit("on_train_epoch_start")
+        self.progress.epoch["started"] += 1
+        if self.data.loader is not None:
+            return iterator
+        self.load_data()  # a hook of the epoch's start has changed the data
+        return self.data.iterate()
+
+    def _go_on(self, place: Resumption) -> Iterator[Any]:
+        """Goes on with an epoch where the checkpoint left it; returns the rest of its batches."""
+        self.load_data()
+        restore_meters(self._trainer, place.meters)
+        return self.data.go_on(place)
 
     @property
     def generators(self) -> tuple[list[Any], list[Any]]:

@@ -10,7 +10,6 @@ import torch
 
 from lx.arguments.bounds import epoch_bounds
 from lx.checkpoints import protocol
-from lx.checkpoints.search import CheckpointSearch
 from lx.data.datamodule import LightningDataModule
 from lx.data.source import LoaderSetup, Source
 from lx.data.transfer import compile_transfer
@@ -28,6 +27,7 @@ from lx.running.callbacks import merge_callbacks
 from lx.running.compiled import Compilation
 from lx.running.ending import cut_off, release
 from lx.running.interruption import Interruption
+from lx.running.reading import read_checkpoint
 from lx.running.requeue import Requeue
 from lx.running.signals import INTERRUPTED, is_interactive
 from lx.running.termination import Termination
@@ -80,6 +80,7 @@ class Run:
         self.validates = False
         self.keep_predictions = True
         self.exception: BaseException | None = None
+        self.when_cut_off: list[Callable[[], None]] = []  # what is to be brought back, once all have been told
         self.requeue = Requeue(trainer, fn)
         self.termination = Termination(trainer, fn, self.requeue)
         self.interruption = Interruption(trainer)
@@ -132,7 +133,7 @@ class Run:
         self.termination.begin()
         self._attach()
         self._ready_data()
-        content = self._read_checkpoint()
+        content = read_checkpoint(self)  # before anything is prepared or written
         trainer.dispatch = self._new_dispatch()
         self.began = True
         self.termination.heed()
@@ -199,20 +200,6 @@ class Run:
             allow_empty,
             reloads=bool(limits.reload_dataloaders_every_n_epochs),
         )
-
-    def _read_checkpoint(self) -> dict[str, Any] | None:
-        """Finds and reads the checkpoint before anything is prepared or written."""
-        trainer = self.trainer
-        path = trainer.resume.choose(self.asked_ckpt_path, CheckpointSearch(trainer, self.fn, self.given_model).find)
-        if path is None:
-            return None
-        content = protocol.read(trainer.strategy.load_checkpoint, path, protocol.on_host, self.weights_only)
-        for logger in trainer.loggers:
-            logger.resumes = self.fn is TrainerFn.FITTING
-        content = protocol.check(content, path, self.fn is TrainerFn.FITTING)
-        if self.fn is TrainerFn.FITTING:
-            protocol.check_epochs(content, path, trainer.fit_loop.max_epochs)
-        return content
 
     def _new_dispatch(self) -> Dispatch:
         trainer = self.trainer

@@ -332,6 +332,15 @@ class ModelCheckpoint(Checkpoint):
         last = find_named(names, self.CHECKPOINT_NAME_LAST, self.CHECKPOINT_JOIN_CHAR, self.FILE_EXTENSION)
         return {join(folder, name) for name in last | self._interrupted_among(names)}
 
+    def find_all(self, trainer: Any) -> set[str]:
+        """All checkpoints in this callback's folder, or, where none was given, in those of all runs of this trainer's logger.
+
+        Of these, `ckpt_path="auto"` takes the newest good one.
+        """
+        folders = [self.dirpath] if self.dirpath else files.folders_of_runs(trainer)
+        listed = trainer.strategy.require_checkpoint_io().list_folder
+        return {join(folder, name) for folder in folders for name in listed(folder) if name.endswith(self.FILE_EXTENSION)}
+
     def _interrupted_among(self, names: Iterable[str]) -> set[str]:
         return find_named(names, self.CHECKPOINT_NAME_INTERRUPTED, self.CHECKPOINT_JOIN_CHAR, self.FILE_EXTENSION)
 

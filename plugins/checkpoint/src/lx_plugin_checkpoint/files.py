@@ -16,14 +16,31 @@ from lx_plugin_checkpoint.file_names import settled
 YAML_SIGNS = (": ", " #", '"', "'", "\n")
 
 
+FOLDER = "checkpoints"
+
+
 def run_folder(trainer: Any) -> str:
     """The folder for the checkpoints of a run: in the first logger's folder of the run, or else in `trainer.default_root_dir`."""
     if not trainer.loggers:
-        return settled(join(trainer.default_root_dir, "checkpoints"))
+        return settled(join(trainer.default_root_dir, FOLDER))
     logger = trainer.loggers[0]
     version = f"version_{logger.version}" if isinstance(logger.version, int) else logger.version
-    parts = [str(part) for part in (logger.name, version, "checkpoints") if part]
-    return settled(join(logger.save_dir or trainer.default_root_dir, *parts))
+    return settled(join(_folder_of_versions(trainer), *([str(version)] if version else []), FOLDER))
+
+
+def folders_of_runs(trainer: Any) -> list[str]:
+    """The folders that `run_folder` names for this run and for earlier ones: a logger gives each run a folder of its own."""
+    own = run_folder(trainer)
+    if not trainer.loggers:
+        return [own]
+    around = _folder_of_versions(trainer)
+    names = trainer.strategy.require_checkpoint_io().list_folder(around)
+    return list(dict.fromkeys([own, *(settled(join(around, name, FOLDER)) for name in names)]))
+
+
+def _folder_of_versions(trainer: Any) -> str:
+    logger = trainer.loggers[0]
+    return str(join(logger.save_dir or trainer.default_root_dir, *([str(logger.name)] if logger.name else [])))
 
 
 def is_inside(path: str, folder: str) -> bool:

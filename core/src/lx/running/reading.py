@@ -1,0 +1,38 @@
+"""The checkpoint that a run loads: found, read, and checked."""
+
+from functools import partial
+from typing import Any
+
+from lx.checkpoints import protocol
+from lx.checkpoints.newest import read_newest, read_or_newest
+from lx.checkpoints.search import AUTO, KEYWORDS, CheckpointSearch
+from lx.state import TrainerFn
+
+
+def read_checkpoint(run: Any) -> dict[str, Any] | None:
+    """What is in the checkpoint that a run was asked to load, None for none; called on every rank, before anything is done.
+
+    Of one that was not named by its path, the newest good one takes the place where it is damaged.
+    """
+    trainer, asked, fitting = run.trainer, run.asked_ckpt_path, run.fn is TrainerFn.FITTING
+    read = partial(_read, run)
+    path = trainer.resume.choose(asked, CheckpointSearch(trainer, run.fn, run.given_model).find)
+    content = None
+    if path == AUTO:
+        path, content = read_newest(trainer, read)
+    elif path is not None:
+        found = asked is None or asked in KEYWORDS
+        path, content = read_or_newest(trainer, path, asked, read) if found else (path, read(path))
+    trainer.resume.path = path
+    if content is None:
+        return None
+    if fitting:
+        protocol.check_epochs(content, path, trainer.fit_loop.max_epochs)
+    for logger in trainer.loggers:
+        logger.resumes = fitting
+    return content
+
+
+def _read(run: Any, path: Any) -> dict[str, Any]:
+    content = protocol.read(run.trainer.strategy.load_checkpoint, path, protocol.on_host, run.weights_only)
+    return protocol.check(content, path, run.fn is TrainerFn.FITTING)
