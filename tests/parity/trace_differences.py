@@ -127,6 +127,10 @@ def torn_down(stage: str, *owners: str) -> Difference:
 
 FAILED = [torn_down("fit", "D", "C", "M")]
 
+_PARTS = "callbacks epoch global_step loops lr_schedulers optimizer_states pytorch-lightning_version state_dict"
+_HELD = f"checkpoint={_PARTS.split()}"
+SAVED = ["C.state_dict()", "D.state_dict()", f"C.on_save_checkpoint({_HELD})", f"M.on_save_checkpoint({_HELD})"]
+
 NOTHING = Difference(
     "T78", "a fit that has nothing to train checks nothing, and asks for no loader", between(r"^M\.on_fit_start", r"^C\.on_fit_end")
 )
@@ -322,7 +326,10 @@ DIFFERENCES: dict[str, list[Difference]] = {
     ],
     "fit_again_for_nothing": [NOTHING],
     "another_fit_after_a_failure_in_validation": FAILED,
-    "a_signal_to_terminate": FAILED,
+    "a_signal_to_terminate": [
+        *FAILED,
+        Difference("T152", "what was trained is saved before everybody is told of the signal", inserted(SAVED, r"^C\.on_exception\(")),
+    ],
     "a_model_by_hand_and_then_another": [
         Difference(
             "T73",

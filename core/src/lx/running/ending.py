@@ -29,6 +29,7 @@ def cut_off(run: Any, error: BaseException) -> None:
     teardown (data module, callbacks, module)
     checkpoints written to their end
     loggers finalized as failed, profiler closed
+    submodules back in the modes in which they were
 
     Where a signal ended a fit, one of the checkpoint callbacks saves before all that. Where the job is queued again, `Requeue` does, and
     queues it after; loggers are finalized as finished.
@@ -49,6 +50,8 @@ def cut_off(run: Any, error: BaseException) -> None:
                     if second is not error:
                         _mention(error, name, second)
         trainer.log.site = None
+    for bring_back in run.when_cut_off:
+        bring_back()
     trainer.state.stage = None
     if asked and trainer.is_global_zero:
         cause = "Ctrl-C" if isinstance(error, KeyboardInterrupt) else run.termination.cause
