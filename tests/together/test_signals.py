@@ -176,7 +176,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
     for name, (when, which, arguments, file) in MOMENTS.items():
         scenes[f"{name}, never cut off"] = f"fit({arguments})"
         scenes[name] = f"fit(At({when}, lambda: send({which})), {arguments})"
-        path = f"checkpoints/{file}" if file.startswith("epoch") else "last"
+        path = "last" if file == "last.ckpt" else "auto"
         scenes[f"{name}, resumed"] = f"os.chdir('../{name}'); fit({arguments}, ckpt_path={path!r}); tell(left=os.listdir('checkpoints'))"
     given = json.dumps([(str(folder / name), code) for name, code in scenes.items()])
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(folder)], input=given, capture_output=True, text=True, check=False)
