@@ -1,5 +1,6 @@
 """Checkpoints at URLs, in a file system of fsspec that lies in memory, and what is said where one cannot be reached."""
 
+import argparse
 import datetime as dt
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from lx.kernel.errors import CheckpointCorruptError, CheckpointNotFoundError, MisconfigurationException
+from lx.kernel.errors import CheckpointCorruptError, CheckpointError, CheckpointNotFoundError, MisconfigurationException
 from lx.urls import local_or_url
 from lx_plugin_torch_io.checkpoint_io import TorchCheckpointIO
 
@@ -54,6 +55,31 @@ def test_what_is_not_there_or_damaged(memory: Any) -> None:
     with pytest.raises(CheckpointCorruptError) as caught:
         TorchCheckpointIO().load_checkpoint("memory://damaged.ckpt")
     assert caught.value.__notes__[0].endswith("was a copy of 'memory://damaged.ckpt'.")
+
+
+class RunsCode:
+    def __reduce__(self) -> Any:
+        return print, ("code of the file runs",)
+
+
+def test_nothing_in_a_file_at_a_url_runs(memory: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for url in ("memory://a.ckpt", Path("memory://a.ckpt")):
+        with memory.open("/a.ckpt", "wb") as file:
+            torch.save({"thing": RunsCode()}, file)
+        with pytest.raises(CheckpointError, match="print"):
+            TorchCheckpointIO().load_checkpoint(url)
+    assert "code of the file" not in capsys.readouterr().out
+
+
+def test_damage_at_a_url_is_found(memory: Any) -> None:
+    TorchCheckpointIO().save_checkpoint({"options": argparse.Namespace(lr=0.1)}, "memory://a.ckpt")
+    assert TorchCheckpointIO().load_checkpoint("memory://a.ckpt") == {"options": argparse.Namespace(lr=0.1)}
+    content = bytearray(memory.cat("/a.ckpt"))
+    content[100] ^= 1
+    memory.pipe("/a.ckpt", bytes(content))
+    with pytest.raises(CheckpointCorruptError, match=r"a\.ckpt.*digest differ") as caught:
+        TorchCheckpointIO().load_checkpoint("memory://a.ckpt")
+    assert "memory://a.ckpt" in caught.value.__notes__[0]
 
 
 def test_what_lies_at_a_url_can_be_asked(memory: Any) -> None:

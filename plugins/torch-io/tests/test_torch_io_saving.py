@@ -117,7 +117,7 @@ def test_a_full_disk(path: Path) -> None:
             try:
                 TorchCheckpointIO().save_checkpoint(content, sys.argv[1])
             except OSError as error:
-                assert error.errno == errno.EFBIG, error
+                assert error.errno == errno.EFBIG and sys.argv[1] in str(error), error
             else:
                 sys.exit(f"with room for {room} bytes nothing was raised")
     """
@@ -132,7 +132,7 @@ def test_a_save_that_is_interrupted(path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        TorchCheckpointIO().save_checkpoint({**NEW, "late": Interrupting()}, path)
+        TorchCheckpointIO(allow_objects=True).save_checkpoint({**NEW, "late": Interrupting()}, path)
     assert_untouched(path)
 
 
