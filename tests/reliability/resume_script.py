@@ -136,19 +136,19 @@ class Average(Callback):
         self.average.module.load_state_dict(mine)
         self.swapped = not self.swapped
 
-    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """A signal may come in the middle of a validation, and a checkpoint is written then, after this."""
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """A signal may have ended the run before within a validation, so that the checkpoint has the average for the weights."""
         if self.swapped:
             self.swap(trainer, pl_module)
 
     on_validation_epoch_start = on_validation_epoch_end = swap
 
     def state_dict(self) -> dict[str, Any]:
-        return {"average": self.average.state_dict(), "step": self.step}
+        return {"average": self.average.state_dict(), "step": self.step, "swapped": self.swapped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.average.load_state_dict(state_dict["average"])
-        self.step = state_dict["step"]
+        self.step, self.swapped = state_dict["step"], state_dict["swapped"]
 
 
 def loader(chosen: dict[str, Any], training: bool) -> Any:

@@ -91,17 +91,10 @@ def resuming(fit: Callable[..., Any], join: Callable[[bool], None]) -> Callable[
         asked = bound.arguments.get("ckpt_path") is not None
         join(asked)
         if not asked:
-            bound.arguments["ckpt_path"] = newest()
+            bound.arguments["ckpt_path"] = "auto"
         return fit(*bound.args, **bound.kwargs)
 
     return resumed
-
-
-def newest() -> str | None:
-    from pathlib import Path  # noqa: PLC0415
-
-    found = sorted(Path.cwd().rglob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
-    return str(found[-1]) if found else None
 
 
 def main(arguments: Sequence[str]) -> None:
