@@ -32,6 +32,8 @@ def run(arguments: Sequence[str], launch: Launch = launch) -> int:
     options = parser.parse_args(arguments)
     if options.kills < 1:
         parser.error(f"argument --kills: {options.kills} is too few; 1 is the least.")
+    if not hasattr(signal, "SIGKILL"):
+        return _fail("it needs signals, which this operating system does not have.")
     if not options.script.is_file():
         return _fail(f"there is no file {str(options.script)!r}.")
     if options.keep is not None and options.keep.exists():
@@ -73,6 +75,8 @@ class Verification:
             return _fail("every kill came too late: the script ends too soon.")
         if self._ignored:
             self._say(f"not compared, since they differ between two runs that nobody killed: {', '.join(sorted(self._ignored))}")
+        if self._done < self._kills:
+            self._say(f"killed {self._done} times instead of {self._kills}: the other kills came when all was over")
         self._say(f"resumes exactly: {self._done} of {self._done} kills, {whole.size}")
         return SAME
 

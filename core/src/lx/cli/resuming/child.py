@@ -101,7 +101,8 @@ def main(arguments: Sequence[str]) -> None:
     """Runs a script; the arguments are the order as JSON, the script's absolute path, and its own arguments."""
     order, script, *rest = arguments
     sys.argv = [script, *rest]
-    sys.path[0] = os.path.dirname(script)
+    if not sys.flags.safe_path:
+        sys.path[0] = os.path.dirname(script)
     watching = Watching(json.loads(order))
     default_manager().load()
     default_manager().register(watching, "lx verify-resume")

@@ -126,7 +126,7 @@ class Late(Callback):
 
     def __init__(self, events: Events) -> None:
         for event in AFTER:
-            vars(self)[event] = functools.partial(self._happens, events, f"{event}, after the callbacks")
+            vars(self)[event] = functools.partial(self._happens, events, f"the end of {event}")
 
     def _happens(self, events: Events, event: str, *args: Any, **kwargs: Any) -> None:
         events.happens(event)
