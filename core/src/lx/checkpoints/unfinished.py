@@ -34,6 +34,8 @@ def dump(trainer: Any) -> dict[str, Any]:
     state["samples"] = trainer.samples_seen
     progress, epoch = trainer.fit_loop.progress, trainer.fit_loop.epoch_loop
     within = epoch is not None and progress.epoch["ready"] > progress.epoch["processed"]
+    if progress.epoch["processed"] > progress.epoch["completed"]:  # the epoch is over, and its values come after the hooks of its end
+        state["unsent"] = trainer.log.unsent()
     state["random"] = _of_all_ranks(trainer, _dump_random(trainer, within))
     if epoch is not None and within:
         state["windows_before"] = progress.windows_before

@@ -40,6 +40,8 @@ class Order:
         self.works = works
         self.seed = 0
         self.draws: Callable[[], Any] = _nothing
+        self.kept: deque[list[Any]] | None = None
+        """The indices of the batches to come, the next one first, if somebody wants them; with workers these are ahead."""
         self._skip: int | None = None
         self._source: Iterator[Any] = iter(())
 
@@ -75,19 +77,30 @@ class Order:
         first = list(islice(self._source, 1))  # most samplers draw when they are asked for the first time
         self._source = chain(first, self._source)
 
+    def _told(self) -> Iterator[Any]:
+        if self.kept is None:
+            return self._source
+        self.kept.clear()
+        return self._keeping(self.kept)
+
+    def _keeping(self, kept: "deque[list[Any]]") -> Iterator[Any]:
+        for indices in self._source:
+            kept.append(list(indices) if isinstance(indices, list | tuple) else [indices])
+            yield indices
+
     def _in_order(self) -> Iterator[Any]:
         self.draws()
-        yield from self._source
+        yield from self._told()
 
     def _later(self) -> Iterator[Any]:
         self.draw()
-        yield from self._source
+        yield from self._told()
 
     def _numbered(self) -> Iterator[Drawn]:
         first = self._skip or 0
         self.draws()
         self.draw()
-        for number, indices in zip(count(first), self._source):
+        for number, indices in zip(count(first), self._told()):
             yield Drawn((self.seed + number * STEP) % 2**64, indices)
 
 
@@ -117,6 +130,13 @@ class Passes:
     def seekable(self) -> bool:
         """Whether batches are passed over without being loaded."""
         return self._order is not None or isinstance(self.loader, list | tuple)
+
+    def keep_indices(self) -> "deque[list[Any]] | None":
+        """Where the indices of the batches of the passes to come will be, one list for each batch; None where no sampler draws them."""
+        if self._order is None:
+            return None
+        self._order.kept = deque()
+        return self._order.kept
 
     def go_on(self, start: dict[str, Any] | None, taken: int) -> Iterator[Any]:
         """What comes after so many batches of the pass that began with `start`; what the generators are then means nothing.

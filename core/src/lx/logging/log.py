@@ -258,6 +258,10 @@ class RunLog:
                 for_loggers[forked] = meter.sent = value
         return for_loggers
 
+    def unsent(self) -> dict[str, Any]:
+        """The values of the moment that loggers are still to get, which stay to be collected."""
+        return {forked: value for meter, _, forked, value in self._current() if meter.logger and value is not meter.sent}
+
     def _current(self) -> Iterator[tuple[Meter, str, str, Tensor]]:
         """The values of the moment with their plain and their forked names."""
         moment = "step" if self.at_step else "epoch"

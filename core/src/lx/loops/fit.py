@@ -94,7 +94,7 @@ class FitLoop:
         trainer.log.at_step = True
         place, self._place = self._place, Resumption()
         iterator = self._go_on(place) if place.within_epoch else self._begin(epoch, place)
-        if not (trainer.should_stop and self.may_stop()):  # a hook of the epoch's start may have asked to stop
+        if place.within_epoch or not (trainer.should_stop and self.may_stop()):  # a hook of the epoch's start may have asked to stop
             iterator = iterator if trainer.barebones else self.data.samples.fetched(iterator)
             iterator = trainer.dispatch.fetched(iterator, "[_TrainingEpochLoop].train_dataloader_next")
             iterator = handed_to(trainer.lightning_module.training_step, iterator)
@@ -206,7 +206,7 @@ class FitLoop:
         if self.max_epochs is not None and self.max_epochs != -1 and completed >= self.max_epochs:
             rank_zero_info(f"fit ends: max_epochs={self.max_epochs} is reached.")
             return True
-        if self._trainer.should_stop and self.may_stop():
+        if self._trainer.should_stop and self.may_stop() and not self._place.within_epoch:
             rank_zero_debug("fit ends: should_stop is set.")
             return True
         return False

@@ -1,5 +1,7 @@
 """How far a run has come: plain counters, and the nested form in which checkpoints hold them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 STAGES = ("ready", "started", "processed", "completed")
@@ -119,6 +121,15 @@ class FitProgress:
         self.val_batch.forget_total()  # a file holds those of one epoch
         self.steps_before, self.schedules_before = self.steps, self.schedules
         self.windows_before = self.windows
+
+    @contextmanager
+    def at_last_batch(self) -> Iterator[None]:
+        """Within it the counters stand at the last batch of the last epoch, as they did when that was over."""
+        self.windows -= 1
+        self.epoch["completed"] -= 1
+        yield
+        self.windows += 1
+        self.epoch["completed"] += 1
 
     def state_dict(self) -> dict[str, Any]:
         """The fit loop's part of a checkpoint, under the keys that Lightning uses."""

@@ -1,7 +1,7 @@
 """Where a checkpoint left off, between two epochs or within one, and what was still to be done there."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lx.checkpoints.unfinished import random_of_rank
@@ -17,14 +17,15 @@ class Resumption:
 
     `within_epoch`: an epoch is gone on with. `held`: so many batches, the last that were trained on, lie in a window without a step yet.
     `after_batch`: not all was done that comes after the last batch; of that, `sends` is its values to the loggers, and `validates` its
-    validation. `owes_plateaus`: the epoch is over but for its plateau schedulers. `meters`: what the epoch had logged. `loaders_go_on`: the
-    loaders themselves go on where they were. `random`: the states of the generators, and the place in the passes over the loaders.
-    `gradients` and `window`: those of the batches that are held; None where the file has none, so that these batches come again. `ahead`:
-    the batch that had been fetched and not trained on, if any.
+    validation. `owes_plateaus`: the epoch is over but for its plateau schedulers; `unsent`: what the loggers have not got of it. `meters`:
+    what the epoch had logged. `loaders_go_on`: the loaders themselves go on where they were. `random`: the states of the generators, and
+    how the passes over the loaders began. `gradients` and `window`: those of the batches that are held; None where the file has none, so
+    that these batches come again. `ahead`: the batch that had been fetched and not trained on, if any.
     """
 
     within_epoch: bool = False
     owes_plateaus: bool = False
+    unsent: dict[str, Any] = field(default_factory=dict)
     held: int = 0
     after_batch: bool = False
     sends: bool = False
@@ -60,7 +61,8 @@ def find_place(trainer: Any, progress: Any, carried: dict[str, Any] | None, max_
     if over:
         epoch["completed"] = epoch["processed"]
     if epoch["ready"] <= epoch["processed"]:
-        return Resumption(owes_plateaus=over and not progress.batch.cut_short, random=random)
+        unsent = (carried or {}).get("unsent", {}) if over else {}
+        return Resumption(owes_plateaus=over and not progress.batch.cut_short, unsent=unsent, random=random)
     epoch["started"] = epoch["ready"]
     return replace(_find_batch(trainer, progress, carried), random=random)
 
@@ -109,9 +111,13 @@ def restore_loaders(loader: Any, place: Resumption, carried: dict[str, Any] | No
 
 def settle_epoch(trainer: Any, place: Resumption) -> None:
     """Does what the epoch of the checkpoint still owes, if it is over."""
+    progress = trainer.fit_loop.progress
     if place.owes_plateaus:
         schedule = Schedule(trainer)
-        settle_plateaus(trainer, schedule, schedule.plateau_by_epoch, trainer.fit_loop.progress.completed_epochs)
+        settle_plateaus(trainer, schedule, schedule.plateau_by_epoch, progress.completed_epochs)
+    if place.unsent and trainer.log.muted is None:
+        with progress.at_last_batch():
+            trainer.log.send(place.unsent)
 
 
 def settle_plateaus(trainer: Any, schedule: Any, configs: list[Any], index: int) -> None:

@@ -2,12 +2,13 @@
 
 import itertools
 import math
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 from lx.checkpoints.unfinished import restore_random
 from lx.data.combined import CombinedLoader, as_combined, set_epochs
-from lx.data.position import generators_of_passes, go_on, passes_over, place_of, reads_again
+from lx.data.position import Passes, generators_of_passes, go_on, passes_over, place_of, reads_again
 from lx.data.samples import SamplesSeen
 from lx.kernel.errors import MisconfigurationException
 from lx.loops.resume import Resumption
@@ -25,6 +26,8 @@ class TrainingData:
         self.num_batches: int | float = math.inf
         self._passes: Any = None  # the same loader, of passes that can be gone on with
         self._loaded_in = 0  # the epoch in which the loader was asked for
+        self._keeps_indices = False
+        self.indices: list[deque[list[Any]] | None] = []
 
     def load(self) -> bool:
         """Asks for the loader, if that has not been done, or is due again; returns whether it did.
@@ -40,6 +43,8 @@ class TrainingData:
             )
         self.loader = trainer.loaders.train(trainer.source.request("train"))
         self._passes = passes_over(self.loader)
+        if self._keeps_indices:
+            self.keep_indices()
         self._loaded_in = self._progress.epoch["completed"]
         trainer.train_dataloader = self.loader
         self.num_batches = trainer.loaders.count(self.loader, "limit_train_batches", limits.limit_train_batches)
@@ -60,6 +65,16 @@ class TrainingData:
         """Lets go of the loader, so that it is asked for again."""
         self.loader = None
         self.num_batches = math.inf
+
+    def keep_indices(self) -> None:
+        """Has the indices of the samples of each batch kept from the next pass on, in `indices`: a queue for each loader.
+
+        Whoever asks for it, as in `on_train_start`, takes the first entry away for each batch that comes; with workers, later ones are
+        there already. A queue is None where no sampler draws indices.
+        """
+        self._keeps_indices = True
+        each = [self._passes] if isinstance(self._passes, Passes) else self._passes.flattened
+        self.indices = [one.keep_indices() for one in each]
 
     def iterate(self) -> Iterator[Any]:
         """Begins a pass."""

@@ -97,6 +97,7 @@ class EarlyStopping(Callback):
         self.best_score = torch.tensor(math.inf if mode == "min" else -math.inf)
         self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
         self.stopping_reason_message: str | None = None
+        self._restored = EarlyStoppingReason.NOT_STOPPED
 
     @property
     def state_key(self) -> str:
@@ -104,7 +105,16 @@ class EarlyStopping(Callback):
         return f"{type(self).__qualname__}{ {'monitor': self.monitor, 'mode': self.mode}!r}"
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Forgets why an earlier run was stopped, and warns if this one will never be looked at."""
+        """Stops at once where the run of the checkpoint was stopped, and why still holds; warns if this run will never be looked at.
+
+        A larger `patience` than the one that was exhausted lets it go on.
+        """
+        reason, self._restored = self._restored, EarlyStoppingReason.NOT_STOPPED
+        exhausted = reason is not EarlyStoppingReason.PATIENCE_EXHAUSTED or self.wait_count >= self.patience
+        if reason is not EarlyStoppingReason.NOT_STOPPED and exhausted:
+            self._report(trainer, f"{self.stopping_reason_message} That was so when the checkpoint was written.")
+            trainer.should_stop = True
+            return
         self.stopping_reason, self.stopping_reason_message = EarlyStoppingReason.NOT_STOPPED, None
         if self.check_on_train_epoch_end is False and not trainer.enable_validation:
             rank_zero_warn("EarlyStopping(check_on_train_epoch_end=False) looks when a validation run ends, and this fit has none.")
@@ -209,7 +219,7 @@ class EarlyStopping(Callback):
         self.wait_count = state_dict["wait_count"]
         self.stopped_epoch = state_dict["stopped_epoch"]
         self.best_score = torch.as_tensor(state_dict["best_score"]).cpu()
-        self.stopping_reason = EarlyStoppingReason(state_dict.get("stopping_reason", 0))
+        self.stopping_reason = self._restored = EarlyStoppingReason(state_dict.get("stopping_reason", 0))
         self.stopping_reason_message = state_dict.get("stopping_reason_message")
 
 

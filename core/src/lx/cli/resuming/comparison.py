@@ -30,17 +30,19 @@ class Difference:
 
 @dataclass(slots=True)
 class Kill:
-    """A kill: where, after which optimizer step, and where the next process went on, None for anew."""
+    """A kill: where, after which optimizer step, and where the next process began to train, None if it was killed before that."""
 
     point: str
     step: int
-    checkpoint: str | None = None
-    resumed_at: int = 0
+    start: Entry | None = None
 
     def __str__(self) -> str:
-        if self.checkpoint is None:
-            return f"{self.point}, after step {self.step}; began anew, there being no checkpoint yet"
-        return f"{self.point}, after step {self.step}; went on from step {self.resumed_at}, {self.checkpoint}"
+        where = f"{self.point}, after step {self.step}"
+        if self.start is None:
+            return f"{where}; the next process was killed before it trained"
+        if self.start["checkpoint"] is None:
+            return f"{where}; began anew, there being no checkpoint yet"
+        return f"{where}; went on from step {self.start['step']}, {self.start['checkpoint']}"
 
 
 class Reading:
@@ -78,7 +80,7 @@ class Reading:
         entry["first"] = not self.kills
         self.starts.append(entry)
         for kill in self.kills[-1:]:
-            kill.checkpoint, kill.resumed_at = entry["checkpoint"], entry["step"]
+            kill.start = entry
 
     @property
     def size(self) -> str:
