@@ -52,6 +52,15 @@ def test_what_is_done_twice_in_the_same_way_is_no_difference() -> None:
     assert reading.size == "3 steps, 1 epoch"
 
 
+def test_what_came_after_a_kill_is_told() -> None:
+    killed = {"kind": "killed", "point": "at x"}
+    told = [str(kill) for kill in Reading([start(), batch(1), killed, killed, start(), batch(1)]).kills]
+    assert told == [
+        "at x, after step 1; the next process was killed before it trained",
+        "at x, after step 1; began anew, there being no checkpoint yet",
+    ]
+
+
 @pytest.mark.parametrize(
     ("entries", "said"),
     [

@@ -36,6 +36,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "validation": ("none", "each epoch", "within epochs"),
     "checkpoints": ("every step", "every second step", "every fifth step", "each epoch", "the best", "by time"),
     "log_every": (1, 3),
+    "io": (None, "async_io", "safetensors_io"),
+    "clip": (None, 0.5),
 }
 """What can be chosen, and between what; what is left out is the first."""
 
@@ -182,6 +184,8 @@ def main(given: dict[str, Any]) -> None:
         accumulate_grad_batches=chosen["accumulate"],
         log_every_n_steps=chosen["log_every"],
         val_check_interval=3 if chosen["validation"] == "within epochs" else None,
+        plugins=[chosen["io"]] if chosen["io"] else None,
+        gradient_clip_val=chosen["clip"],
         enable_progress_bar=False,
         enable_model_summary=False,
     )
