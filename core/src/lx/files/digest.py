@@ -1,6 +1,7 @@
 """A digest of a whole file that costs little more than reading it."""
 
 import hashlib
+import mmap
 from typing import Any
 
 import torch
@@ -26,7 +27,9 @@ class Digest:
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=16)
-        self._part = bytearray()
+        self._part = mmap.mmap(-1, BLOCK, access=mmap.ACCESS_COPY)  # of which only what is used takes memory
+        self._room = memoryview(self._part)
+        self._filled = 0
         self._length = 0
         self._sums = bytearray(LANES * 8)
         self._lanes = torch.frombuffer(self._sums, dtype=torch.int64)
@@ -36,14 +39,15 @@ class Digest:
         rest = memoryview(data).cast("B")
         self._length += len(rest)
         while rest:
-            taken = min(BLOCK - len(self._part), len(rest))
+            taken = min(BLOCK - self._filled, len(rest))
             if taken == BLOCK and not rest.readonly:
                 self._fold(rest[:BLOCK])
             else:
-                self._part += rest[:taken]
-            if len(self._part) == BLOCK:
-                self._fold(self._part)
-                self._part.clear()
+                self._room[self._filled : self._filled + taken] = rest[:taken]
+                self._filled += taken
+            if self._filled == BLOCK:
+                self._fold(self._room)
+                self._filled = 0
             rest = rest[taken:]
 
     def _fold(self, block: Any) -> None:
@@ -54,6 +58,6 @@ class Digest:
     def value(self) -> bytes:
         """The digest of all that came so far, 16 bytes."""
         whole = self._hash.copy()
-        whole.update(self._part)  # less than a block is hashed as it is
+        whole.update(self._room[: self._filled])  # less than a block is hashed as it is
         whole.update(self._length.to_bytes(8, "little"))
         return whole.digest()
