@@ -47,7 +47,7 @@ CHECKPOINTS: dict[str, dict[str, Any]] = {
     "every fifth step": {"every_n_train_steps": 5, "save_last": True},
     "each epoch": {},
     "the best": {"save_top_k": 2, "save_last": True},
-    "by time": {"train_time_interval": timedelta(milliseconds=20)},
+    "by time": {"train_time_interval": timedelta(milliseconds=1)},
 }
 
 

@@ -48,3 +48,4 @@ def test_a_killed_run_ends_like_one_that_was_not(number: int, server: Server, co
     assert code == 0, f"{printed}\nlx verify-resume {shlex.join(command)}"
     assert re.search(rf"^resumes exactly: {KILLS} of {KILLS} kills, ", printed, re.MULTILINE), printed
     counted("kills, after which a run ended bit for bit like one that nobody killed", KILLS)
+    counted("of these kills came when there was a checkpoint to go on from", len(re.findall("went on from step", printed)))
