@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
 from lx import Callback, LightningModule, Trainer, seed_everything
 from lx.callbacks import EarlyStopping, ModelCheckpoint
@@ -38,6 +38,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "log_every": (1, 3),
     "io": (None, "async_io", "safetensors_io"),
     "clip": (None, 0.5),
+    "sampler": (None, "weighted", "with a generator"),
+    "limit": (None, 5),
 }
 """What can be chosen, and between what; what is left out is the first."""
 
@@ -154,14 +156,22 @@ class Average(Callback):
 
 
 def loader(chosen: dict[str, Any], training: bool) -> Any:
-    """The loader of training, or of validation, which has a process of its own less and nothing random."""
-    workers = chosen["workers"] if training else 0
+    """The loader of training, or of validation, in which nothing is random."""
+    if not training:
+        return DataLoader(Samples(None), batch_size=BATCH)
+    sampler = generator = None
+    if chosen["sampler"] == "weighted":
+        sampler = WeightedRandomSampler([float(1 + index % 3) for index in range(SAMPLES)], SAMPLES)
+    elif chosen["sampler"] == "with a generator":
+        generator = torch.Generator().manual_seed(3)
     return DataLoader(
-        Samples(chosen["augmentation"] if training else None),
+        Samples(chosen["augmentation"]),
         batch_size=BATCH,
-        shuffle=training and chosen["shuffle"],
-        num_workers=workers,
-        persistent_workers=bool(workers) and chosen["persistent"],
+        shuffle=chosen["shuffle"] and sampler is None,
+        sampler=sampler,
+        generator=generator,
+        num_workers=chosen["workers"],
+        persistent_workers=bool(chosen["workers"]) and chosen["persistent"],
     )
 
 
@@ -186,6 +196,7 @@ def main(given: dict[str, Any]) -> None:
         val_check_interval=3 if chosen["validation"] == "within epochs" else None,
         plugins=[chosen["io"]] if chosen["io"] else None,
         gradient_clip_val=chosen["clip"],
+        limit_train_batches=chosen["limit"],
         enable_progress_bar=False,
         enable_model_summary=False,
     )
