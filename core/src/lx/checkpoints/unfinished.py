@@ -62,7 +62,8 @@ def _dump_random(trainer: Any, within: bool) -> dict[str, Any]:
     """
     loop = trainer.fit_loop
     state = loop.before_validation if within and loop.validation_is_unfinished else random_states(trainer)
-    return {**state, "passes": loop.data.starts if within else []}
+    taken = loop.progress.batch.processed + (len(loop.epoch_loop.ahead) if within else 0)
+    return {**state, "passes": loop.data.place(taken) if within else []}
 
 
 def random_states(trainer: Any) -> dict[str, Any]:

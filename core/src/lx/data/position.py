@@ -10,19 +10,33 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain, count, islice
 from typing import Any
+from zlib import crc32
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 
 from lx.data.combined import CombinedLoader
-from lx.data.samplers import clone
+from lx.data.samplers import ShareSampler, clone
 from lx.data.seeded import Drawn, Seeded, SeededWorker
 from lx.generators import generators_of, restore, states
 from lx.kernel.errors import MisconfigurationException
-from lx.rank_zero import rank_zero_info, rank_zero_only
+from lx.rank_zero import rank_zero_info, rank_zero_only, rank_zero_warn
 
 STEP = 0x9E3779B97F4A7C15
 """2**64 over the golden ratio, made odd: its multiples spread evenly (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195)."""
+
+
+DRAW_AT_ONCE = (DistributedSampler, RandomSampler, SequentialSampler, ShareSampler, SubsetRandomSampler, WeightedRandomSampler)
+"""Samplers whose order follows from what they draw when they are first asked. Another one may draw between batches, as training does."""
 
 
 def _nothing() -> None:
@@ -44,6 +58,9 @@ class Order:
         """The indices of the batches to come, the next one first, if somebody wants them; with workers these are ahead."""
         self._skip: int | None = None
         self._source: Iterator[Any] = iter(())
+        sampler = inner.sampler if type(inner) is BatchSampler else inner
+        self.digests: list[int] | None = None if type(sampler) in DRAW_AT_ONCE else [0]
+        """A number that stands for the first n batches, for each n, of a sampler whose order may not come again; else None."""
 
     def __len__(self) -> int:
         return len(self.inner)
@@ -55,6 +72,8 @@ class Order:
 
     def __iter__(self) -> Iterator[Any]:
         self._source = iter(self.inner)
+        if self.digests is not None:
+            self.digests = [0]
         if self.works:
             return self._numbered()
         return self._in_order() if self._skip is None else self._later()
@@ -67,7 +86,9 @@ class Order:
         """In a pass that begins in its midst, draws the order, and passes over the batches before; once, and nothing in any other."""
         if self._skip is None:
             return
-        if type(self.inner) is BatchSampler:  # samples are passed over in a tenth of the time that batches of them take
+        if self.digests is not None:
+            deque(islice(self._keeping(None, self.digests), self._skip), maxlen=0)
+        elif type(self.inner) is BatchSampler:  # samples are passed over in a tenth of the time that batches of them take
             samples = iter(self.inner.sampler)
             deque(islice(samples, self._skip * self.inner.batch_size), maxlen=0)
             self._source = iter(BatchSampler(samples, self.inner.batch_size, self.inner.drop_last))
@@ -78,14 +99,16 @@ class Order:
         self._source = chain(first, self._source)
 
     def _told(self) -> Iterator[Any]:
-        if self.kept is None:
-            return self._source
-        self.kept.clear()
-        return self._keeping(self.kept)
+        if self.kept is not None:
+            self.kept.clear()
+        return self._source if self.kept is None and self.digests is None else self._keeping(self.kept, self.digests)
 
-    def _keeping(self, kept: "deque[list[Any]]") -> Iterator[Any]:
+    def _keeping(self, kept: "deque[list[Any]] | None", digests: list[int] | None) -> Iterator[Any]:
         for indices in self._source:
-            kept.append(list(indices) if isinstance(indices, list | tuple) else [indices])
+            if kept is not None:
+                kept.append(list(indices) if isinstance(indices, list | tuple) else [indices])
+            if digests is not None:
+                digests.append(crc32(repr(indices).encode(), digests[-1]))
             yield indices
 
     def _in_order(self) -> Iterator[Any]:
@@ -119,6 +142,8 @@ class Passes:
         self.generators = generators_of(loader)
         self._order, self._iterated = _ordered(loader)
         self.start: dict[str, Any] | None = None
+        self.strayed = False
+        """Whether the order came out as another one when the pass was gone on with."""
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -130,6 +155,13 @@ class Passes:
     def seekable(self) -> bool:
         """Whether batches are passed over without being loaded."""
         return self._order is not None or isinstance(self.loader, list | tuple)
+
+    def place(self, taken: int) -> dict[str, Any] | None:
+        """How the pass began, None if none has; where the order may not come again, with a number for what was taken."""
+        digests = None if self._order is None else self._order.digests
+        if self.start is None or digests is None or taken >= len(digests):
+            return self.start
+        return {**self.start, "digest": digests[taken]}
 
     def keep_indices(self) -> "deque[list[Any]] | None":
         """Where the indices of the batches of the passes to come will be, one list for each batch; None where no sampler draws them."""
@@ -156,6 +188,8 @@ class Passes:
         if not self._order.works:
             restore(start, self.generators)  # the iterator has drawn a seed for workers that it does not have
             self._order.draw()
+        digests = self._order.digests
+        self.strayed = digests is not None and start.get("digest", digests[taken]) != digests[taken]
         return batches
 
     def _begin(self, start: dict[str, Any] | None) -> Iterator[Any]:
@@ -185,9 +219,11 @@ def passes_over(loader: Any) -> Any:
     return combined
 
 
-def place_of(passes: Any) -> list[dict[str, Any] | None]:
-    """How the passes over a loader, or over each of several, began; None for one that has not."""
-    return [passes.start] if isinstance(passes, Passes) else [one.start for one in passes.flattened]
+def place_of(passes: Any, taken: int) -> list[dict[str, Any] | None]:
+    """How the passes over a loader, or over each of several, began, of which so many batches of the whole were taken."""
+    if isinstance(passes, Passes):
+        return [passes.place(taken)]
+    return [one.place(each) for one, each in zip(passes.flattened, passes.taken(taken), strict=True)]
 
 
 def go_on(passes: Any, starts: list[dict[str, Any] | None], taken: int) -> Iterator[Any]:
@@ -202,15 +238,13 @@ def go_on(passes: Any, starts: list[dict[str, Any] | None], taken: int) -> Itera
 
 def generators_of_passes(passes: Any) -> list[Any]:
     """The random generators that the loaders hold."""
-    each = [passes] if isinstance(passes, Passes) else passes.flattened
-    return list({id(generator): generator for one in each for generator in one.generators}.values())
+    return list({id(generator): generator for one in _each(passes) for generator in one.generators}.values())
 
 
 def reads_again(passes: Any, batches: int, policy: str) -> None:
     """Says that batches are read again and dropped, where a loader cannot seek; with the policy `"refuse"` raises
     `MisconfigurationException` instead."""
-    each = [passes] if isinstance(passes, Passes) else passes.flattened
-    names = [type(getattr(one.loader, "dataset", one.loader)).__name__ for one in each if not one.seekable]
+    names = [type(getattr(one.loader, "dataset", one.loader)).__name__ for one in _each(passes) if not one.seekable]
     if not names:
         return
     cure = "give it state_dict and load_state_dict (torchdata's StatefulDataLoader has them)"
@@ -220,6 +254,24 @@ def reads_again(passes: Any, batches: int, policy: str) -> None:
             f" again, which unseekable_data='refuse' refuses: {cure}, resume from the end of an epoch, or pass unseekable_data='replay'."
         )
     rank_zero_info(f"{', '.join(names)} cannot seek: {batches} batches are read again and dropped. To spare that, {cure}.")
+
+
+def says_if_strayed(passes: Any, policy: str) -> None:
+    """Warns of a sampler that drew another order than when the epoch began; with `"refuse"` raises `MisconfigurationException` instead."""
+    names = [type(one.loader.batch_sampler or one.loader.sampler).__name__ for one in _each(passes) if one.strayed]
+    if not names:
+        return
+    text = (
+        f"{', '.join(names)} drew another order than when the epoch began, so that samples come twice in it, and others not at all: it"
+        " draws between batches from generators that training draws from, too. Give it a generator of its own, or have it draw its order at once."
+    )
+    if policy == "refuse":
+        raise MisconfigurationException(f"{text} unseekable_data='refuse' refuses to go on.")
+    rank_zero_warn(text)
+
+
+def _each(passes: Any) -> list[Passes]:
+    return [passes] if isinstance(passes, Passes) else passes.flattened
 
 
 def _ordered(loader: Any) -> tuple[Order | None, Any]:

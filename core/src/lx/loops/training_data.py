@@ -8,7 +8,7 @@ from typing import Any
 
 from lx.checkpoints.unfinished import restore_random
 from lx.data.combined import CombinedLoader, as_combined, set_epochs
-from lx.data.position import Passes, generators_of_passes, go_on, passes_over, place_of, reads_again
+from lx.data.position import Passes, generators_of_passes, go_on, passes_over, place_of, reads_again, says_if_strayed
 from lx.data.samples import SamplesSeen
 from lx.kernel.errors import MisconfigurationException
 from lx.loops.resume import Resumption
@@ -97,6 +97,7 @@ class TrainingData:
             if taken:
                 reads_again(self._passes, taken, trainer.unseekable_data)
             iterator = go_on(self._passes, (place.random or {}).get("passes", []), taken)
+            says_if_strayed(self._passes, trainer.unseekable_data)
         restore_random(trainer, place.random)
         self.samples.begin(self.loader, processes=trainer.world_size, start=processed, held=place.again)
         return itertools.chain(place.ahead, self._batches(iterator))
@@ -104,10 +105,9 @@ class TrainingData:
     def _batches(self, iterator: Iterator[Any]) -> Iterator[Any]:
         return (batch for batch, _, _ in iterator) if isinstance(self.loader, CombinedLoader) else iterator
 
-    @property
-    def starts(self) -> list[Any]:
-        """How the passes over the loader, or over each of several, began."""
-        return [] if self._passes is None else place_of(self._passes)
+    def place(self, taken: int) -> list[Any]:
+        """How the passes over the loader, or over each of several, began, of which so many batches were taken."""
+        return [] if self._passes is None else place_of(self._passes, taken)
 
     @property
     def generators(self) -> list[Any]:
