@@ -263,7 +263,8 @@ def says_if_strayed(passes: Any, policy: str) -> None:
         return
     text = (
         f"{', '.join(names)} drew another order than when the epoch began, so that samples come twice in it, and others not at all: it"
-        " draws between batches from generators that training draws from, too. Give it a generator of its own, or have it draw its order at once."
+        " draws between batches from generators that training draws from, too. Give it a generator of its own, or have it draw its order at"
+        " once."
     )
     if policy == "refuse":
         raise MisconfigurationException(f"{text} unseekable_data='refuse' refuses to go on.")
