@@ -176,6 +176,6 @@ def test_a_folder_that_cannot_be_listed_is_no_reason_not_to_save(path: Path, mon
     assert path.read_bytes() == b"new"
 
 
-@pytest.mark.parametrize("number", [1, os.getpid(), 10**30, 2**22 + 1])
+@pytest.mark.parametrize("number", [1, os.getpid(), 10**30, 2**22 + 1], ids=["the first", "this one", "no number", "none"])
 def test_who_runs(number: int) -> None:
     assert leftovers._is_running(number) is (number < 2**22)  # type: ignore[attr-defined]

@@ -90,7 +90,7 @@ UNSAFE = [
 ]
 
 
-@pytest.mark.parametrize("value", SAFE, ids=str)
+@pytest.mark.parametrize("value", SAFE, ids=lambda value: type(value).__name__)
 def test_what_is_safe_is_written_and_read(value: Any, tmp_path: Path) -> None:
     TorchCheckpointIO().save_checkpoint({"value": value}, tmp_path / "a.ckpt")
     assert type(TorchCheckpointIO().load_checkpoint(tmp_path / "a.ckpt")["value"]) is type(value)
