@@ -90,12 +90,11 @@ class Reading:
         return f"{count(steps, 'step')}, {count(epochs, 'epoch')}"
 
     def place_of(self, fit: int, step: int | None) -> Place:
-        """The first batch whose values stand at a step of the loggers; the end of the fit if there is none."""
-        if step is not None:
-            found = [place for place, entries in self.batches.items() if place[0] == fit and entries[0]["axis"] >= step]
-            if found:
-                return min(found)
-        return (fit, math.inf)
+        """The batch after which values were logged at a step: the last of its window; the end of the fit if there is none."""
+        axes = [(entries[0]["axis"], place) for place, entries in self.batches.items() if place[0] == fit]
+        if step is None or not axes or max(axes)[0] < step:
+            return (fit, math.inf)
+        return max((place for axis, place in axes if axis == step), default=None) or min(place for axis, place in axes if axis > step)
 
 
 def count(number: int, noun: str) -> str:
