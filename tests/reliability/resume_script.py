@@ -6,6 +6,7 @@ It is run by `lx verify-resume`, so that a run that fails the tests can be looke
 import json
 import random
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -14,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, WeightedRandomSampler, get_worker_info
 
 from lx import Callback, LightningModule, Trainer, seed_everything
 from lx.callbacks import EarlyStopping, ModelCheckpoint
 
-SAMPLES, BATCH = 26, 4  # seven batches, the last of two
+SAMPLES, BATCH = 30, 4  # eight batches, the last of two; of a stream, four by each of two workers, the last of three
 
 CHOICES: dict[str, tuple[Any, ...]] = {
     "shuffle": (False, True),
@@ -40,6 +41,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "clip": (None, 0.5),
     "sampler": (None, "weighted", "with a generator"),
     "limit": (None, 5),
+    "stream": (False, False, True),
 }
 """What can be chosen, and between what; what is left out is the first."""
 
@@ -75,6 +77,18 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         return row, self.rows[index].sum()
 
 
+class Stream(IterableDataset[tuple[Tensor, Tensor]]):
+    """The same samples in their order, each worker its part."""
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        worker = get_worker_info()
+        first, step = (worker.id, worker.num_workers) if worker is not None else (0, 1)
+        return (self.samples[index] for index in range(first, SAMPLES, step))
+
+
 class Net(LightningModule):
     """Two layers, with what was chosen between them."""
 
@@ -105,7 +119,7 @@ class Net(LightningModule):
         optimizer = torch.optim.Adam(parameters, lr=0.02) if adam else torch.optim.SGD(parameters, lr=0.02, momentum=0.9)
         monitor = "loss_epoch" if self.chosen["validation"] == "none" else "val"
         configurations = {
-            "step": lambda: {"scheduler": lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=60), "interval": "step"},
+            "step": lambda: {"scheduler": lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=80), "interval": "step"},
             "epoch": lambda: {"scheduler": lr_scheduler.StepLR(optimizer, 1, 0.5)},
             "plateau": lambda: {"scheduler": lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=0.5), "monitor": monitor},
             "plateau by step": lambda: {
@@ -159,16 +173,17 @@ def loader(chosen: dict[str, Any], training: bool) -> Any:
     """The loader of training, or of validation, in which nothing is random."""
     if not training:
         return DataLoader(Samples(None), batch_size=BATCH)
-    sampler = generator = None
+    samples, sampler, generator = Samples(chosen["augmentation"]), None, None
+    stream = Stream(samples) if chosen["stream"] else None
     if chosen["sampler"] == "weighted":
         sampler = WeightedRandomSampler([float(1 + index % 3) for index in range(SAMPLES)], SAMPLES)
     elif chosen["sampler"] == "with a generator":
         generator = torch.Generator().manual_seed(3)
     return DataLoader(
-        Samples(chosen["augmentation"]),
+        samples if stream is None else stream,
         batch_size=BATCH,
-        shuffle=chosen["shuffle"] and sampler is None,
-        sampler=sampler,
+        shuffle=chosen["shuffle"] and sampler is None and stream is None,
+        sampler=sampler if stream is None else None,
         generator=generator,
         num_workers=chosen["workers"],
         persistent_workers=bool(chosen["workers"]) and chosen["persistent"],
