@@ -4,6 +4,8 @@ Each class also derives from the builtin that a caller would expect (`ValueError
 dependency), so that code written without lx in mind catches it too.
 """
 
+from typing import Any
+
 
 class LxError(Exception):
     """The root: everything that lx itself finds wrong."""
@@ -93,6 +95,15 @@ class CheckpointMismatchError(CheckpointError, RuntimeError, ValueError):
 
 class StopRun(LxError):
     """Raised by a callback or a hook, on all ranks, to end the run there: teardown follows, and nothing is raised or logged any more."""
+
+
+class RewindRun(LxError):
+    """Raised by a callback while a batch is trained on, on all ranks: the run goes back to the checkpoint with this `content`, and on from
+    there, in the same process."""
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        super().__init__("the run goes back to a checkpoint")
+        self.content = content
 
 
 class SIGTERMException(SystemExit):  # the name that users of Lightning catch

@@ -1,7 +1,7 @@
 """Training: epochs until a bound is reached or somebody asks to stop."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from lx.arguments.bounds import count_steps, counted
@@ -9,10 +9,11 @@ from lx.arguments.spans import Unit
 from lx.checkpoints.unfinished import random_states, restore_meters, restore_random
 from lx.data.combined import length_of
 from lx.dataloader_iter import handed_to
-from lx.kernel.errors import MisconfigurationException
+from lx.kernel.errors import MisconfigurationException, RewindRun
 from lx.loops.evaluate import Evaluation
 from lx.loops.progress import FitProgress
 from lx.loops.resume import Resumption, find_place, restore_loaders, settle_epoch, settle_plateaus
+from lx.loops.rewind import restore_all
 from lx.loops.train_epoch import TrainEpoch
 from lx.loops.training_data import TrainingData
 from lx.rank_zero import rank_zero_debug, rank_zero_info, rank_zero_warn
@@ -52,6 +53,8 @@ class FitLoop:
         self.validation: Evaluation | None = None
         self.before_validation: dict[str, Any] = {}  # the states of random generators
         self.carried: dict[str, Any] | None = None  # what a checkpoint holds beside the counters
+        self.around_step: Callable[[Callable[[Any, int], Any]], Callable[[Any, int], Any]] | None = None
+        """What a callback puts around `training_step`, in `on_fit_start`: it may return `SKIPPED` for a batch."""
         self._place = Resumption()
         self._told = False
 
@@ -86,8 +89,24 @@ class FitLoop:
         trainer.dispatch.emit("on_train_start")
         trainer.log.settle()
         while not self._is_done():
-            self._run_epoch(self.epoch_loop)
+            content: dict[str, Any] | None = None
+            try:
+                self._run_epoch(self.epoch_loop)
+            except RewindRun as rewind:
+                content = rewind.content
+            if content is not None:  # and the frames of the step are gone
+                self._go_back(content)
         trainer.dispatch.emit("on_train_end")
+
+    def _go_back(self, content: dict[str, Any]) -> None:
+        """Goes back to a checkpoint, as a run that is resumed from it would begin; nobody is told that training starts or ends."""
+        restore_all(self._trainer, content)
+        carried, self.carried = self.carried, None
+        self._place = find_place(self._trainer, self.progress, carried, self.max_epochs)
+        self.load_data()
+        self._place = restore_loaders(self.data.loader, self._place, carried)
+        self.epoch_loop = TrainEpoch(self._trainer, self)
+        settle_epoch(self._trainer, self._place)
 
     def _run_epoch(self, epoch: TrainEpoch) -> None:
         trainer, progress = self._trainer, self.progress

@@ -13,8 +13,8 @@ from lx.interfaces.precision import Precision
 from lx.kernel.errors import MisconfigurationException
 from lx.loops.evaluations import Evaluations
 from lx.loops.micro import MicroBatches
-from lx.loops.returned import items_in, loss_in, note_unfit_loss
-from lx.loops.steps import find_bare_step, find_clip, runs_closure_inside, step_each
+from lx.loops.returned import SKIPPED, items_in, loss_in, note_unfit_loss
+from lx.loops.steps import discard_gradients, find_bare_step, find_clip, runs_closure_inside, step_each
 from lx.loops.sync import GradientSync
 from lx.loops.weights import Weights, no_gradient, rescale_gradients
 from lx.optimizers import LightningOptimizer
@@ -202,7 +202,11 @@ class AutomaticOptimization:
         if self.contributed:
             if self._closes_with_care or self.contributed != self.divisor or self.weights.open:
                 for optimizer in self._optimizers:
-                    self._close_window(optimizer)
+                    if self.contributed:  # until somebody leaves the step out
+                        self._close_window(optimizer)
+                if not self.contributed:
+                    self.begin_epoch()
+                    return
             self._bare_step()
             self._progress.steps += 1
         self.held = self.contributed = 0
@@ -248,6 +252,8 @@ class AutomaticOptimization:
             )
         if loss is None:
             self.loss = None
+            if output is SKIPPED and self.contributed and not self._sync.paused:  # there is no backward in which the others are averaged
+                self.weights.share(self._optimizers)
         elif items is None:
             self._learn(loss if self.divisor == 1 else loss / self.divisor)
         elif weights.skips(items):
@@ -300,6 +306,14 @@ class AutomaticOptimization:
         if self._clip is not None:
             self._clip(optimizer)
 
+    def skip_step(self) -> None:
+        """Leaves out the step of the window that closes: its gradients are gone, and it does not count.
+
+        For a callback in `on_before_optimizer_step`, on all ranks alike.
+        """
+        discard_gradients(self._optimizers)
+        self.contributed = 0
+
     def window_state(self) -> dict[str, Any]:
         """What is to be known of the open window beside its gradients, in plain numbers."""
         state = {"held": self.held, "contributed": self.contributed, "divisor": self.divisor, "size": self._window_size}
@@ -327,10 +341,11 @@ class AutomaticOptimization:
 
 
 def training_step(trainer: Any) -> Callable[[Any, int], Any]:
-    """The module's `training_step` as a function of (batch, batch_idx), measured where a profiler asks for it."""
-    module = trainer.lightning_module
+    """The module's `training_step` as a function of (batch, batch_idx), with a profiler's clock where one runs, and what is around it."""
+    module, around = trainer.lightning_module, trainer.fit_loop.around_step
     step = trainer.dispatch.timed(bind_step(trainer, "training_step"), module, "LightningModule", "training_step")
-    return step if takes_batch_idx(module.training_step) else lambda batch, batch_idx: step(batch)
+    whole = step if takes_batch_idx(module.training_step) else lambda batch, batch_idx: step(batch)
+    return whole if around is None else around(whole)
 
 
 def takes_batch_idx(step: Callable[..., Any]) -> bool:

@@ -10,9 +10,14 @@ from torch import Tensor
 
 from lx.kernel.errors import MisconfigurationException
 
+SKIPPED = object()
+"""What a function around `training_step` returns, on all ranks alike, for a batch that is to contribute nothing."""
+
 
 def loss_in(output: Any, world_size: int) -> Tensor | None:
     """The loss, None where the batch is to be skipped; raises `MisconfigurationException` for what has none."""
+    if output is SKIPPED:
+        return None
     if output is None:
         if world_size > 1:
             raise RuntimeError(

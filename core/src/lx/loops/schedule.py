@@ -9,8 +9,9 @@ from lx.rank_zero import rank_zero_warn
 class Schedule:
     """The schedulers of a run, sorted by the moment at which they move; empty moments cost nothing.
 
-    Ordinary ones move after each optimizer step, or on the epoch's last batch before its end hooks; plateau ones after the validation that
-    they look at: after the batch's, or after all hooks of the epoch's end.
+    Ordinary ones move after each accumulation window, or on the epoch's last batch before its end hooks; plateau ones after the
+    validation that they look at: after the batch's, or after all hooks of the epoch's end. Where something around `training_step` may skip
+    batches, a window that took no step moves none.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -25,13 +26,20 @@ class Schedule:
         self.plateau_by_epoch = [config for config in configs if config.interval == "epoch" and config.reduce_on_plateau]
 
         self.moves = bool(self.by_step or self.by_epoch)
+        self._steps: int = trainer.fit_loop.progress.steps
+        self._may_be_skipped = trainer.fit_loop.around_step is not None
 
     def after_batch(self, windows: int, closes: bool, is_last: bool) -> None:
         """Moves what moves before the batch's end hooks: after the step that closed window number `windows`, or on the last batch."""
-        if closes:
+        if closes and not (self._may_be_skipped and self._was_skipped()):
             self.move(self.by_step, windows)
         if is_last:
             self.move(self.by_epoch, self._trainer.fit_loop.progress.completed_epochs + 1)
+
+    def _was_skipped(self) -> bool:
+        """Whether the window that has closed took no step."""
+        before, self._steps = self._steps, self._trainer.fit_loop.progress.steps
+        return before == self._steps
 
     def move(self, configs: list[Any], index: int) -> None:
         """Moves those whose frequency divides `index`, the number of steps in this epoch or of epochs so far."""

@@ -56,7 +56,7 @@ class TrainEpoch:
         if self.optimize.held:
             # The batches came to an end earlier than the loader said, or at the module's wish: the window closes with what it holds.
             self.optimize.finish()
-            self.schedule.move(self.schedule.by_step, self._steps_of_epoch())
+            self.schedule.after_batch(self._steps_of_epoch(), closes=True, is_last=False)
             progress.windows += 1
         if progress.batch.started < progress.batch.ready:  # the module ended the epoch, of which this is the end, too
             self.schedule.move(self.schedule.by_epoch, progress.completed_epochs + 1)

@@ -69,8 +69,8 @@ class TrainingData:
     def keep_indices(self) -> None:
         """Has the indices of the samples of each batch kept from the next pass on, in `indices`: a queue for each loader.
 
-        Whoever asks for it, as in `on_train_start`, takes the first entry away for each batch that comes; with workers, later ones are
-        there already. A queue is None where no sampler draws indices.
+        Whoever asks for it, as in `on_train_start`, takes the first entry away for each batch that is trained on; with workers, later ones
+        are there already. Batches that come again when a window is gone on with have none. A queue is None where no sampler draws indices.
         """
         self._keeps_indices = True
         each = [self._passes] if isinstance(self._passes, Passes) else self._passes.flattened
@@ -100,7 +100,18 @@ class TrainingData:
             says_if_strayed(self._passes, trainer.unseekable_data)
         restore_random(trainer, place.random)
         self.samples.begin(self.loader, processes=trainer.world_size, start=processed, held=place.again)
-        return itertools.chain(place.ahead, self._batches(iterator))
+        batches = self._batches(iterator)
+        if self._keeps_indices and place.again:
+            return itertools.chain(place.ahead, self._come_again(itertools.islice(batches, place.again)), batches)
+        return itertools.chain(place.ahead, batches)
+
+    def _come_again(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Batches that nobody is told of a second time, and their indices neither."""
+        for batch in batches:
+            for queue in self.indices:
+                if queue:
+                    queue.popleft()
+            yield batch
 
     def _batches(self, iterator: Iterator[Any]) -> Iterator[Any]:
         return (batch for batch, _, _ in iterator) if isinstance(self.loader, CombinedLoader) else iterator

@@ -1,11 +1,13 @@
 """The checkpoint that a run loads: found, read, and checked."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from lx.checkpoints import protocol
-from lx.checkpoints.newest import read_newest, read_or_newest
+from lx.checkpoints.newest import difference, newest_first, read_newest, read_or_newest
 from lx.checkpoints.search import AUTO, KEYWORDS, CheckpointSearch
+from lx.kernel.errors import CheckpointError
 from lx.state import TrainerFn
 
 
@@ -15,7 +17,7 @@ def read_checkpoint(run: Any) -> dict[str, Any] | None:
     Of one that was not named by its path, the newest good one takes the place where it is damaged.
     """
     trainer, asked, fitting = run.trainer, run.asked_ckpt_path, run.fn is TrainerFn.FITTING
-    read = partial(_read, run)
+    read = partial(read_to_load, run)
     path = trainer.resume.choose(asked, CheckpointSearch(trainer, run.fn, run.given_model).find)
     content = None
     if path == AUTO:
@@ -33,6 +35,26 @@ def read_checkpoint(run: Any) -> dict[str, Any] | None:
     return content
 
 
-def _read(run: Any, path: Any) -> dict[str, Any]:
+def read_to_load(run: Any, path: Any) -> dict[str, Any]:
+    """What is in a checkpoint that a run is to load; raises a `CheckpointError` for one that is damaged, or is not enough for it."""
     content = protocol.read(run.trainer.strategy.load_checkpoint, path, protocol.on_host, run.weights_only)
     return protocol.check(content, path, run.fn is TrainerFn.FITTING)
+
+
+def newest_that(run: Any, fits: Callable[[str, dict[str, Any]], bool]) -> tuple[str, dict[str, Any]] | None:
+    """The newest checkpoint of a run that is good and of which `fits` says, by its path and its content, that it will do; None for none.
+
+    On every rank. Where the run was not resumed, those that were there before it are not of it.
+    """
+    trainer = run.trainer
+    modified = trainer.strategy.require_checkpoint_io().modified
+    for path in newest_first(trainer):
+        if trainer.ckpt_path is None and modified(path) < run.since:
+            break
+        try:
+            content = read_to_load(run, path)
+        except CheckpointError:
+            continue
+        if not difference(trainer.lightning_module, content) and fits(path, content):
+            return path, content
+    return None

@@ -36,19 +36,13 @@ class EventFile:
 
     def add_event(self, event: Event) -> None:
         """Writes one event."""
+        data = _record(event)
         if self._descriptor is None:
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
             if os.fstat(self._descriptor).st_size == 0:
-                self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
-        self._write(event)
-
-    def _write(self, event: Event) -> None:
-        data = event.SerializeToString()
-        length = struct.pack("<Q", len(data))
-        record = b"".join((length, struct.pack("<I", masked_crc32c(length)), data, struct.pack("<I", masked_crc32c(data))))
-        assert self._descriptor is not None
-        if os.write(self._descriptor, record) != len(record):
-            raise OSError(f"a record of {len(record)} bytes could not be written whole to {self.path}: is the disk full?")
+                data = _record(Event(wall_time=time.time(), file_version="brain.Event:2")) + data
+        if os.write(self._descriptor, data) != len(data):
+            raise OSError(f"a record of {len(data)} bytes could not be written whole to {self.path}: is the disk full?")
 
     def flush(self) -> None:
         """Does nothing: nothing is held back."""
@@ -61,6 +55,12 @@ class EventFile:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _record(event: Event) -> bytes:
+    data = event.SerializeToString()
+    length = struct.pack("<Q", len(data))
+    return b"".join((length, struct.pack("<I", masked_crc32c(length)), data, struct.pack("<I", masked_crc32c(data))))
 
 
 def _table() -> list[int]:
