@@ -173,7 +173,9 @@ def loader(chosen: dict[str, Any], training: bool) -> Any:
     """The loader of training, or of validation, in which nothing is random."""
     if not training:
         return DataLoader(Samples(None), batch_size=BATCH)
-    samples, sampler, generator = Samples(chosen["augmentation"]), None, None
+    # A stream is read again; workers that have lived through epochs before would draw other numbers in it, as docs/explain/resume.md says.
+    fixed = chosen["stream"] and chosen["workers"] and chosen["persistent"]
+    samples, sampler, generator = Samples(None if fixed else chosen["augmentation"]), None, None
     stream = Stream(samples) if chosen["stream"] else None
     if chosen["sampler"] == "weighted":
         sampler = WeightedRandomSampler([float(1 + index % 3) for index in range(SAMPLES)], SAMPLES)
