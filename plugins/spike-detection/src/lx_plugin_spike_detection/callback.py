@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lx.arguments.limits import count, is_number
 from lx.interfaces import Callback
 from lx.kernel.errors import MisconfigurationException
+from lx.measures.spikes import LossHistory
 
 
 class TrainingSpikeException(RuntimeError):
@@ -44,40 +44,30 @@ class SpikeDetection(Callback):
     ) -> None:
         if mode not in ("min", "max"):
             raise MisconfigurationException(f"mode={mode!r}: it must be 'min' (a spike is a rise) or 'max' (a fall).")
-        for name, value in (("atol", atol), ("rtol", rtol)):
-            if value is not None and (not is_number(value) or not value >= 0):
-                raise MisconfigurationException(f"{name}={value!r}: it must be a number of 0 or more, or None.")
+        history = LossHistory(window, warmup, atol, rtol, falls=mode == "max")
         if atol is None and rtol is None and not finite_only:
             raise MisconfigurationException("atol=None, rtol=None and finite_only=False leave nothing that is a spike; give one of them.")
         self.mode = mode
-        self.window = count("window", window, least=1)
-        self.warmup = count("warmup", warmup)
+        self.window, self.warmup = window, warmup
         self.atol, self.rtol = atol, rtol
         self.exclude_batches_path = exclude_batches_path
         self.finite_only = finite_only
-        self.batches = 0
-        self.losses: deque[float] = deque(maxlen=self.window)
+        self.history = history
+
+    @property
+    def losses(self) -> deque[float]:
+        """The losses that make the mean."""
+        return self.history.losses
 
     @property
     def mean(self) -> float:
         """The mean of the last losses, NaN before the first."""
-        return math.fsum(self.losses) / len(self.losses) if self.losses else math.nan
+        return self.history.mean
 
     def judge(self, loss: float) -> bool:
         """Whether the loss of the next batch is a spike; one that is none joins the mean."""
-        self.batches += 1
-        if self.batches > self.warmup and self._jumps(loss):
-            return True
-        if math.isfinite(loss):  # others would make the mean useless
-            self.losses.append(loss)
-        return False
-
-    def _jumps(self, loss: float) -> bool:
-        if self.finite_only and not math.isfinite(loss):
-            return True
-        away = (loss - self.mean) * (1 if self.mode == "min" else -1)
-        bounds = [bound for bound in (self.atol, None if self.rtol is None else self.rtol * abs(self.mean)) if bound is not None]
-        return bool(bounds) and away > 0 and all(away >= bound for bound in bounds)
+        unfit = self.finite_only and not math.isfinite(loss) and self.history.seen >= self.warmup
+        return self.history.judge(loss) or unfit
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Looks at the loss; nothing for a step that returned none, on all ranks alike."""
@@ -106,10 +96,9 @@ class SpikeDetection(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The losses that make the mean, and the number of batches seen."""
-        return {"losses": list(self.losses), "batches": self.batches}
+        return self.history.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from those; one of Lightning, which cannot be gone on from there either, holds no losses and is left out."""
         if "losses" in state_dict:
-            self.losses = deque(state_dict["losses"], maxlen=self.window)
-            self.batches = state_dict["batches"]
+            self.history.load_state_dict(state_dict)
