@@ -280,7 +280,7 @@ CALLS_OF_FABRIC: list[tuple[str, tuple[Any, ...], dict[str, Any], type[Exception
 # The entry point of a Trainer and what it is passed beside a model and data, as above.
 CALLS_OF_TRAINER: list[tuple[str, dict[str, Any], type[Exception], tuple[str, ...]]] = [
     ("fit", {"ckpt_path": "nothing.ckpt"}, CheckpointNotFoundError, ("there is no checkpoint 'nothing.ckpt'", "The folder ")),
-    ("fit", {"ckpt_path": 3}, ArgumentTypeError, ("ckpt_path=3", "it must be a path, 'best', 'last'")),
+    ("fit", {"ckpt_path": 3}, ArgumentTypeError, ("ckpt_path=3", "it must be a path, 'auto', 'best', 'last'")),
     ("fit", {"ckpt_path": "."}, CheckpointDirectoryError, ("'.' is a directory", "Name a file in it")),
     ("fit", {"ckpt": "x"}, ArgumentTypeError, ("Trainer.fit has no argument 'ckpt'", "Did you mean 'ckpt_path'?")),
     ("fit", {"train_dataloader": []}, ArgumentTypeError, ("no argument 'train_dataloader'", "Did you mean 'train_dataloaders'?")),
@@ -290,7 +290,7 @@ CALLS_OF_TRAINER: list[tuple[str, dict[str, Any], type[Exception], tuple[str, ..
     ("validate", {"ckpt_path": "nothing.ckpt"}, CheckpointNotFoundError, ("there is no checkpoint 'nothing.ckpt'", "The folder ")),
     ("validate", {"val_dataloaders": []}, ArgumentTypeError, ("no argument 'val_dataloaders'", "Did you mean 'dataloaders'?")),
     ("test", {"ckpt": "x"}, ArgumentTypeError, ("Trainer.test has no argument 'ckpt'", "Did you mean 'ckpt_path'?")),
-    ("test", {"ckpt_path": 3}, ArgumentTypeError, ("ckpt_path=3", "it must be a path, 'best', 'last'")),
+    ("test", {"ckpt_path": 3}, ArgumentTypeError, ("ckpt_path=3", "it must be a path, 'auto', 'best', 'last'")),
     ("predict", {"return_predictions": "no"}, ArgumentTypeError, ("return_predictions='no'", "True, False or None")),
     ("predict", {"verbose": False}, ArgumentTypeError, ("Trainer.predict has no argument 'verbose'", "It takes: model, dataloaders")),
 ]

@@ -109,7 +109,7 @@ def test_a_directory_is_no_checkpoint(refused: Callable[..., str], written: Path
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize("path", [3, True, ["a.ckpt"]])
 def test_what_is_no_path(refused: Callable[..., str], entry_point: str, path: Any) -> None:
-    assert refused(ArgumentTypeError, path, entry_point) == f"ckpt_path={path!r}: it must be a path, 'best', 'last', 'hpc' or None."
+    assert refused(ArgumentTypeError, path, entry_point) == f"ckpt_path={path!r}: it must be a path, 'auto', 'best', 'last', 'hpc' or None."
     refused(TypeError, path, entry_point)
 
 

@@ -127,7 +127,7 @@ MOMENTS = {
     "in an epoch": ("'on_train_batch_start', 6", "TERM", KEEPS, "interrupted.ckpt"),
     "between two epochs": ("'on_train_epoch_end', 2", "USR1", KEEPS, "epoch=1-step=8.ckpt"),  # that has just been saved
     "in a window": ("'on_train_batch_end', 6", "USR1", f"{KEEPS}, accumulate_grad_batches=3", "interrupted.ckpt"),
-    "in a validation": ("'on_validation_batch_start', 6", "TERM", f"{KEEPS}, val_check_interval=2", "interrupted.ckpt"),
+    "in a validation": ("'on_validation_batch_start', 5", "TERM", f"{KEEPS}, val_check_interval=2", "interrupted.ckpt"),
     "with last": ("'on_train_batch_end', 5", "TERM", "ModelCheckpoint('checkpoints', save_last=True)", "last.ckpt"),
 }
 """Where a signal comes, which one, the arguments of the fit, and the file from which it goes on."""

@@ -8,6 +8,7 @@ and the number of the batch, and not from the batches before it, so that whoever
 import copy
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain, count, islice
 from typing import Any
 from zlib import crc32
@@ -156,6 +157,10 @@ class Passes:
         """Whether batches are passed over without being loaded."""
         return self._order is not None or isinstance(self.loader, list | tuple)
 
+    def end(self) -> None:
+        """Ends workers that persist: a program that still holds them when it exits waits for each."""
+        self._order, self._iterated = _ordered(self.loader)
+
     def place(self, taken: int) -> dict[str, Any] | None:
         """How the pass began, None if none has; where the order may not come again, with a number for what was taken."""
         digests = None if self._order is None else self._order.digests
@@ -204,11 +209,12 @@ class Passes:
             self.start = begun
             self._order.seed = _seed_of(begun)
             # Workers that persist are started once, which draws a number: a pass is the same whether its workers are new or not.
-            self._order.draws = (lambda: restore(begun, self.generators)) if self.loader.persistent_workers else _nothing
+            self._order.draws = partial(restore, begun, self.generators) if self.loader.persistent_workers else _nothing
         return iter(self._iterated)
 
     def _remember(self, begun: dict[str, Any]) -> None:
         assert self._order is not None
+        self._order.draws = _nothing  # which leaves no cycle, in which the data would wait for the collector
         if self._order.digests is not None:
             self.start = states(self.generators)
         else:  # the samplers of torch draw from its generator alone, whose state takes a hundredth of the time that the others' take
@@ -240,6 +246,12 @@ def go_on(passes: Any, starts: list[dict[str, Any] | None], taken: int) -> Itera
     known = starts if len(starts) == len(counts) else [None] * len(counts)
     parts = zip(passes.flattened, known, counts, strict=True)
     return passes.gone_on_with([one.go_on(start, each) for one, start, each in parts], taken)  # type: ignore[no-any-return]
+
+
+def end_passes(passes: Any) -> None:
+    """Ends the workers of the loaders, as when a fit is over."""
+    for one in _each(passes):
+        one.end()
 
 
 def generators_of_passes(passes: Any) -> list[Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lx.data.combined import CombinedLoader, set_epochs
-from lx.data.position import generators_of_passes, passes_over
+from lx.data.position import end_passes, generators_of_passes, passes_over
 from lx.data.source import Batches
 from lx.dataloader_iter import handed_to, takes_iterator
 from lx.loops.progress import BatchProgress
@@ -75,6 +75,11 @@ class Evaluation:
         """The random generators that the loaders hold."""
         return [] if self._loaders is None else generators_of_passes(self._passes)
 
+    def end(self) -> None:
+        """Lets go of workers, when no other run of it will come."""
+        if self._passes is not None:
+            end_passes(self._passes)
+
     def forget_data(self) -> None:
         """Lets go of the loaders, so that they are asked for again; in the hooks of its start, for this very run."""
         self._loaders = None
@@ -136,6 +141,8 @@ class Evaluation:
             return
         source = Batches(batches, count)
         for batch_idx, batch in source:
+            if trainer.received_sigterm:  # not behind the last batch: what has been evaluated is told first
+                trainer.run.termination.end_here()
             progress.ready += 1
             progress.is_last_batch = batch_idx == source.last
             batch = transfer(batch, dataloader_idx)
@@ -152,8 +159,6 @@ class Evaluation:
             progress.completed += 1
             if not quiet:
                 self._send_step_values(dataloader_idx)
-            if trainer.received_sigterm:
-                trainer.run.termination.end_here()
 
     def _send_step_values(self, dataloader_idx: int) -> None:
         """Step values of evaluations go out for every batch, on an axis of their own that counts the batches of each loader."""

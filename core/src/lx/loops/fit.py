@@ -66,7 +66,7 @@ class FitLoop:
         )
         carried, self.carried = self.carried, None
         self._place = find_place(trainer, self.progress, carried, self.max_epochs)
-        if self._is_over_before_data():
+        if trainer.limits.limit_train_batches == 0 or self._is_done():
             settle_epoch(trainer, self._place)
             return
         self._sanity_check()
@@ -211,9 +211,6 @@ class FitLoop:
         return min(bound, math.ceil(batches / int(limits.window_size(0))) * epochs)
 
     # -- when to stop ----------------------------------------------------------------------------------------------------
-
-    def _is_over_before_data(self) -> bool:
-        return self._trainer.limits.limit_train_batches == 0 or self._is_done()
 
     def _is_done(self) -> bool:
         completed = self.progress.epoch["completed"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from lx.checkpoints.unfinished import restore_random
 from lx.data.combined import CombinedLoader, as_combined, set_epochs
-from lx.data.position import Passes, generators_of_passes, go_on, passes_over, place_of, reads_again, says_if_strayed
+from lx.data.position import Passes, end_passes, generators_of_passes, go_on, passes_over, place_of, reads_again, says_if_strayed
 from lx.data.samples import SamplesSeen
 from lx.kernel.errors import MisconfigurationException
 from lx.loops.resume import Resumption
@@ -63,7 +63,7 @@ class TrainingData:
 
     def forget(self) -> None:
         """Lets go of the loader, so that it is asked for again."""
-        self.loader = None
+        self.loader = self._passes = None
         self.num_batches = math.inf
 
     def keep_indices(self) -> None:
@@ -75,6 +75,11 @@ class TrainingData:
         self._keeps_indices = True
         each = [self._passes] if isinstance(self._passes, Passes) else self._passes.flattened
         self.indices = [one.keep_indices() for one in each]
+
+    def end(self) -> None:
+        """Lets go of workers, when the fit is over, however it ended."""
+        if self._passes is not None:
+            end_passes(self._passes)
 
     def iterate(self) -> Iterator[Any]:
         """Begins a pass."""

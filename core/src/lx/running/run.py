@@ -326,8 +326,12 @@ class Run:
                     PossibleUserWarning,
                 )
             self.loop = trainer.fit_loop
-            with torch.enable_grad(), trainer.log.clock:
-                return self.loop.run()
+            try:
+                with torch.enable_grad(), trainer.log.clock:
+                    return self.loop.run()
+            finally:
+                for data in filter(None, (self.loop.data, self.loop.validation)):
+                    data.end()
         if self.fn is TrainerFn.PREDICTING:
             self.loop = Prediction(trainer, self.keep_predictions)
             return self.loop.run()
