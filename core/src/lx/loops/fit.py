@@ -54,7 +54,7 @@ class FitLoop:
         self.before_validation: dict[str, Any] = {}  # the states of random generators
         self.carried: dict[str, Any] | None = None  # what a checkpoint holds beside the counters
         self.around_step: Callable[[Callable[[Any, int], Any]], Callable[[Any, int], Any]] | None = None
-        """What a callback puts around `training_step`, in `on_fit_start`: it may return `SKIPPED` for a batch."""
+        """What a callback puts around `training_step`, in `on_fit_start`: it may return a `Skipped` for a batch."""
         self._place = Resumption()
         self._told = False
 

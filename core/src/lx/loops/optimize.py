@@ -13,7 +13,7 @@ from lx.interfaces.precision import Precision
 from lx.kernel.errors import MisconfigurationException
 from lx.loops.evaluations import Evaluations
 from lx.loops.micro import MicroBatches
-from lx.loops.returned import SKIPPED, items_in, loss_in, note_unfit_loss
+from lx.loops.returned import Skipped, items_in, loss_in, note_unfit_loss
 from lx.loops.steps import discard_gradients, find_bare_step, find_clip, runs_closure_inside, step_each
 from lx.loops.sync import GradientSync
 from lx.loops.weights import Weights, no_gradient, rescale_gradients
@@ -252,8 +252,8 @@ class AutomaticOptimization:
             )
         if loss is None:
             self.loss = None
-            if output is SKIPPED and self.contributed and not self._sync.paused:  # there is no backward in which the others are averaged
-                self.weights.share(self._optimizers)
+            if isinstance(output, Skipped):
+                self.weights.pass_over(output.loss, self.divisor, self._optimizers, self.contributed > 0)
         elif items is None:
             self._learn(loss if self.divisor == 1 else loss / self.divisor)
         elif weights.skips(items):

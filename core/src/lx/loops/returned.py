@@ -10,14 +10,21 @@ from torch import Tensor
 
 from lx.kernel.errors import MisconfigurationException
 
-SKIPPED = object()
-"""What a function around `training_step` returns, on all ranks alike, for a batch that is to contribute nothing."""
+
+class Skipped:
+    """What a function around `training_step` returns, on all ranks alike, for a batch that is to contribute nothing.
+
+    `loss` is its loss, through whose backward the processes meet, None where its step was not run.
+    """
+
+    __slots__ = ("loss",)
+
+    def __init__(self, loss: Tensor | None = None) -> None:
+        self.loss = loss
 
 
 def loss_in(output: Any, world_size: int) -> Tensor | None:
     """The loss, None where the batch is to be skipped; raises `MisconfigurationException` for what has none."""
-    if output is SKIPPED:
-        return None
     if output is None:
         if world_size > 1:
             raise RuntimeError(
@@ -26,6 +33,8 @@ def loss_in(output: Any, world_size: int) -> Tensor | None:
         return None
     if isinstance(output, Tensor):
         return output
+    if isinstance(output, Skipped):
+        return None
     if not isinstance(output, Mapping):
         raise MisconfigurationException(
             f"training_step returned a {type(output).__name__}; it must return a scalar tensor, a mapping with the key 'loss', or None"

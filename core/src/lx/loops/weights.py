@@ -97,6 +97,22 @@ class Weights:
                 self._settle(optimizers)
             self._sync.average(optimizers)
 
+    def pass_over(self, loss: Tensor | None, batches: float, optimizers: Iterable[Any], held: bool) -> None:
+        """For a batch that contributes nothing: averages over processes what earlier ones of its window left, if it closes that.
+
+        Where a forward pass expects a backward, there is one, which adds nothing. A collective.
+        """
+        if not self._sync.shared or self._sync.paused:
+            return
+        if loss is None:
+            if held:
+                self.share(optimizers)
+            return
+        if self.open:
+            loss = self.weigh(loss, 0.0, batches, optimizers if held else ())
+        with no_gradient(optimizers):
+            loss.backward()
+
     def factor(self) -> float | Tensor:
         """What gradients are still to be multiplied by when the window closes."""
         if self._settled or self.unit is self.total:

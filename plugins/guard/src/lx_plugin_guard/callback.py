@@ -13,7 +13,7 @@ from lx.dataloader_iter import takes_iterator
 from lx.interfaces import Callback
 from lx.interfaces.precision import Precision
 from lx.kernel.errors import LxError, MisconfigurationException, RewindRun
-from lx.loops.returned import SKIPPED
+from lx.loops.returned import Skipped
 from lx.measures.gradients import grad_norm
 from lx.measures.spikes import LossHistory
 from lx.rank_zero import rank_zero_info
@@ -146,7 +146,7 @@ class Guard(Callback):
                 self._return(self._left_behind)
             if record.rewinds and record.passes_over(trainer.current_epoch, batch_idx):
                 self._count()
-                return SKIPPED
+                return Skipped()
             output = step(batch, batch_idx) if forward is None else forward.run(batch, batch_idx)
             if self._passes(output, batch_idx):
                 if forward is not None:
@@ -154,13 +154,13 @@ class Guard(Callback):
                 return output
             if forward is not None:
                 forward.take_back()
-            return SKIPPED
+            return Skipped(_loss_in(output))
 
         return guarded
 
     def _passes(self, output: Any, batch_idx: int) -> bool:
         """Whether a batch is to be trained on; a step without a loss, or with one that torch refuses, is passed on."""
-        loss = output.get("loss") if isinstance(output, Mapping) else output
+        loss = _loss_in(output)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             return True
         value, mean = self._value(loss), self.history.mean
@@ -296,6 +296,10 @@ class Guard(Callback):
         if not self._goes_back:
             self.record.load_state_dict(state_dict)
         self._goes_back = False
+
+
+def _loss_in(output: Any) -> Any:
+    return output.get("loss") if isinstance(output, Mapping) else output
 
 
 def _place(trainer: Any) -> Place:
