@@ -143,7 +143,9 @@ def test_the_newest_good_checkpoint_is_one_of_this_run(plugin_manager: PluginMan
             return {str(path) for path in tmp_path.glob("*.ckpt")}
 
         def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-            trainer.save_checkpoint(tmp_path / f"{batch_idx}.ckpt", weights_only=batch_idx == 3)
+            path = tmp_path / f"{batch_idx}.ckpt"
+            trainer.save_checkpoint(path, weights_only=batch_idx == 3)
+            path.touch()  # what was saved is in memory
             if batch_idx == 3:  # which is not enough to go on from
                 found = newest_that(trainer.run, lambda path, content: content["global_step"] != 3)
                 self.found = None if found is None else Path(found[0]).name
