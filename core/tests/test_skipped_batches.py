@@ -30,8 +30,8 @@ class Moving(TinyModule):
 class Around(Callback):
     """Skips batches, of some without a look at them, and leaves out steps."""
 
-    def __init__(self, before: tuple[int, ...] = (), after: tuple[int, ...] = (), steps: tuple[int, ...] = ()) -> None:
-        self.before, self.after, self.steps = before, after, steps
+    def __init__(self, unseen: tuple[int, ...] = (), seen: tuple[int, ...] = (), steps: tuple[int, ...] = ()) -> None:
+        self.unseen, self.seen, self.steps = unseen, seen, steps
         self.outputs: list[Any] = []
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
@@ -39,10 +39,10 @@ class Around(Callback):
 
     def around(self, step: Step) -> Step:
         def guarded(batch: Any, batch_idx: int) -> Any:
-            if batch_idx in self.before:
+            if batch_idx in self.unseen:
                 return Skipped()
             output = step(batch, batch_idx)
-            return Skipped(output) if batch_idx in self.after else output
+            return Skipped(output) if batch_idx in self.seen else output
 
         return guarded
 
@@ -68,7 +68,7 @@ def rate(trainer: Trainer) -> float:
     return float(trainer.optimizers[0].param_groups[0]["lr"])
 
 
-@pytest.mark.parametrize("what", ["before", "after", "steps"])
+@pytest.mark.parametrize("what", ["unseen", "seen", "steps"])
 def test_without_a_step_neither_the_count_nor_a_scheduler_moves(plugin_manager: PluginManager, what: str) -> None:
     around = Around(**{what: (1, 3)})
     trainer = fit(plugin_manager, around)
@@ -88,7 +88,7 @@ def test_a_step_that_is_left_out_changes_no_weight_and_leaves_no_gradient(plugin
 
 
 def test_a_window_that_the_end_of_the_epoch_cuts_off_may_be_left_out(plugin_manager: PluginManager) -> None:
-    trainer = fit(plugin_manager, Around(after=(3,)), accumulate_grad_batches=3)
+    trainer = fit(plugin_manager, Around(seen=(3,)), accumulate_grad_batches=3)
     assert trainer.global_step == 1
     assert rate(trainer) == 0.1 * 0.5
 
@@ -98,7 +98,8 @@ class GoesBack(Callback):
 
     def __init__(self, path: Path, save: tuple[int, int], back: tuple[int, int]) -> None:
         self.path, self.save, self.back = path, save, back
-        self.went, self.events = False, []
+        self.went = False
+        self.events: list[Any] = []
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         place = trainer.current_epoch, batch_idx

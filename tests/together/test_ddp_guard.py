@@ -1,4 +1,4 @@
-"""The guard in two processes: a batch that is bad on one of them is skipped on both, and the rest of its window counts exactly."""
+"""The guard in two processes: a batch that is bad on one of them is skipped on both, or both go back, and the rest counts exactly."""
 
 import json
 import subprocess
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from lx import LightningModule, Trainer
+from lx_plugin_checkpoint.callback import ModelCheckpoint
 from lx_plugin_guard.callback import Guard
 
 
@@ -46,7 +47,8 @@ def data(rank, bad=None, without=None):
 
 
 def fit(counted, rank_data, window, callbacks):
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    saves = any(isinstance(one, ModelCheckpoint) for one in callbacks)
+    quiet = {"logger": False, "enable_checkpointing": saves, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(
         accelerator="cpu", strategy="ddp", devices=2, max_epochs=1, accumulate_grad_batches=window, callbacks=callbacks, **quiet
     )
@@ -67,11 +69,19 @@ if __name__ == "__main__":
             apart = (mine - expected).abs().max().item()
             where = [(one["action"], one["batch_idx"]) for one in guard.actions]
             found.append([apart, trainer.global_step == other.global_step, where == [("skip", bad)], mine.tolist()])
+    # Back to where batch 3 is the next one, and over batches 3 and 4.
+    guard = Guard(nonfinite="rewind", margin=1)
+    saves = ModelCheckpoint(dirpath="saved", filename="{step}", every_n_train_steps=1, save_top_k=-1)
+    trainer, mine = fit(False, lambda rank: data(rank, bad=4), 1, [guard, saves])
+    other, expected = fit(False, lambda rank: [one for place, one in enumerate(data(rank)) if place not in (3, 4)], 1, [])
+    where = [(one["action"], one["batch_idx"], one["back_to"]) for one in guard.actions]
+    apart = (mine - expected).abs().max().item()
+    found.append([apart, trainer.global_step == other.global_step, where == [("rewind", 4, [0, 3])], mine.tolist()])
     Path(sys.argv[1], f"rank_{trainer.global_rank}.json").write_text(json.dumps(found))
 '''
 
 
-def test_what_is_bad_on_one_is_skipped_on_both(tmp_path: Path) -> None:
+def test_what_is_bad_on_one_is_passed_over_on_both(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     done = subprocess.run(
         [sys.executable, "program.py", str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120

@@ -39,7 +39,7 @@ class Net(LightningModule):
         x, y = batch
         loss = nn.functional.mse_loss(self.layers(x), y)
         if batch_idx in self.broken_gradients:
-            loss = loss + (self.layers[0].weight * 0).sum().sqrt()  # 0, and its gradient infinite times 0
+            loss = loss + (next(self.parameters()) * 0).sum().sqrt()  # 0, and its gradient infinite times 0
         self.log("loss", loss.detach(), on_step=True, on_epoch=True)
         self.trained.append((self.current_epoch, batch_idx))
         return {"loss": loss}
@@ -319,6 +319,15 @@ def test_a_damaged_checkpoint_is_not_gone_back_to(tmp_path: Path) -> None:
     guard = Guard(nonfinite="rewind", margin=0)
     fit(Net(), batches({5: NAN}), guard, every(tmp_path), Damages())
     assert guard.actions[0]["checkpoint"] == "step=2.ckpt"
+
+
+def test_a_checkpoint_whose_weights_are_spoilt_is_not_gone_back_to(tmp_path: Path) -> None:
+    """The gradients of batch 2 spoil the weights, which the loss of batch 3 shows: both are passed over."""
+    guard = Guard(nonfinite="rewind", margin=0)
+    model = Net(broken_gradients=(2,))
+    trainer = fit(model, batches(), guard, every(tmp_path, 1))
+    assert [(one["checkpoint"], one["range"]) for one in guard.actions] == [("step=2.ckpt", [2, 3])]
+    assert_same(trainer, fit(Net(), batches(without=(2, 3))))
 
 
 @NOT_EMPTY

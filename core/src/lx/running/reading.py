@@ -46,15 +46,16 @@ def newest_that(run: Any, fits: Callable[[str, dict[str, Any]], bool]) -> tuple[
 
     On every rank. Where the run was not resumed, those that were there before it are not of it.
     """
-    trainer = run.trainer
-    modified = trainer.strategy.require_checkpoint_io().modified
-    for path in newest_first(trainer):
-        if trainer.ckpt_path is None and modified(path) < run.since:
-            break
+    trainer, strategy = run.trainer, run.trainer.strategy
+    candidates = newest_first(trainer)
+    if trainer.ckpt_path is None:
+        candidates = strategy.broadcast([path for path in candidates if strategy.require_checkpoint_io().modified(path) >= run.since])
+    for path in candidates:
         try:
             content = read_to_load(run, path)
+            will_do = not difference(trainer.lightning_module, content) and fits(path, content)
         except CheckpointError:
-            continue
-        if not difference(trainer.lightning_module, content) and fits(path, content):
+            will_do = False
+        if strategy.reduce_boolean_decision(will_do):
             return path, content
     return None

@@ -80,7 +80,7 @@ class Guard(Callback):
         self.record = Record()
         self._loss = math.nan
         self._trainer: Any = None
-        self._goes_back = False
+        self._goes_back = self._spoilt = False
         self._left_behind: dict[str, Any] | None = None
 
     @property
@@ -231,7 +231,7 @@ class Guard(Callback):
         path, content = found
         place = _place_in(content)
         first = self._first(trouble)
-        if self.margin is None:
+        if self.margin is None or self._spoilt:
             first = place[1] if place[0] == trouble.epoch else 0
         self._note("rewind", trouble, range=[first, trouble.batch_idx], back_to=list(place), checkpoint=os.path.basename(path))
         if self._trainer.is_global_zero:
@@ -269,13 +269,19 @@ class Guard(Callback):
         return max(0, trouble.first - (self.margin or 0))
 
     def _good_before(self, trouble: Trouble) -> tuple[str, dict[str, Any]] | None:
+        self._spoilt = False
         latest = trouble.epoch, self._first(trouble)
         return newest_that(self._trainer.run, lambda path, content: self._is_good(content, latest))
 
     def _is_good(self, content: dict[str, Any], latest: Place) -> bool:
         place = _place_in(content)
         state = content.get("callbacks", {}).get(self.state_key) or {}
-        return place <= latest and self.record.left_behind(state, place) is None
+        if place > latest or self.record.left_behind(state, place) is not None:
+            return False
+        weights = (content["state_dict"].get(name) for name, _ in self._trainer.lightning_module.named_parameters())
+        finite = all(bool(weight.isfinite().all()) for weight in weights if isinstance(weight, Tensor))
+        self._spoilt = self._spoilt or not finite  # what is to blame came before it
+        return finite
 
     def _advice(self, trouble: Trouble) -> str:
         try:
