@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from torch.utils.data import IterableDataset
+
 from lx.data.samplers import set_epoch
 
 MODES = ("min_size", "max_size_cycle", "max_size", "sequential")
@@ -132,21 +134,31 @@ class CombinedLoader:
                 loader.__dict__["_iterator"] = None
 
     def state_dict(self) -> list[Any]:
-        """The states of those loaders that have one, in order."""
-        return [loader.state_dict() for loader in self.flattened if callable(getattr(loader, "state_dict", None))]
+        """The states of those loaders that have one, or whose data set has, in order."""
+        return [keeper.state_dict() for keeper in map(_keeper, self.flattened) if keeper is not None]
 
     def load_state_dict(self, states: Sequence[Any]) -> None:
         """Takes up what `state_dict` gave; raises `RuntimeError` if the number of loaders with a state differs."""
-        stateful = [loader for loader in self.flattened if callable(getattr(loader, "load_state_dict", None))]
-        if len(stateful) != len(states):
-            raise RuntimeError(f"the checkpoint holds the states of {len(states)} loaders, and {len(stateful)} loaders here have one.")
-        for loader, state in zip(stateful, states, strict=True):
-            loader.load_state_dict(state)
+        keepers = [keeper for keeper in map(_keeper, self.flattened) if keeper is not None]
+        if len(keepers) != len(states):
+            raise RuntimeError(f"the checkpoint holds the states of {len(states)} loaders, and {len(keepers)} loaders here have one.")
+        for keeper, state in zip(keepers, states, strict=True):
+            keeper.load_state_dict(state)
 
 
 def as_combined(loader: Any) -> CombinedLoader:
     """A combined loader itself, or any other loader as the only one of a combination."""
     return loader if isinstance(loader, CombinedLoader) else CombinedLoader([loader])
+
+
+def _keeper(loader: Any) -> Any:
+    """What keeps the state of a loader: itself, or the iterable data set that it reads in this process; None where neither does."""
+    dataset = getattr(loader, "dataset", None)
+    reads_here = isinstance(dataset, IterableDataset) and not getattr(loader, "num_workers", 0)
+    for one in (loader, dataset) if reads_here else (loader,):
+        if callable(getattr(one, "state_dict", None)) and callable(getattr(one, "load_state_dict", None)):
+            return one
+    return None
 
 
 _NOTHING = object()
