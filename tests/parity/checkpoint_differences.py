@@ -12,8 +12,6 @@ CONTENT = {
     "loops/fit_loop/state_dict/windows_before": "X1: where in its epoch a scheduler with a frequency stands",
     "loops/fit_loop/state_dict/held": "X1: how many batches wait for a step",
     "loops/fit_loop/state_dict/random": "X1: the states of random generators, and how the passes over the data began",
-    "loops/fit_loop/state_dict/gradients": "X1: those that no step has taken yet",
-    "loops/fit_loop/state_dict/window": "X1: the counts of the open window",
     "loops/fit_loop/state_dict/unsent": "X1: the values of an epoch that loggers have not got yet",
     "loops/fit_loop/state_dict/validating": "X1: whether what comes after the batch was still to be done",
     "loops/fit_loop/state_dict/meters": "X1: the sums behind the means of the epoch",

@@ -252,8 +252,8 @@ DIFFERENCES: dict[str, Difference] = {
         compared=("fit *", "resume refused", "resume fed", "resume epoch", "resume step"),
     ),
     "X3": Difference(
-        "the values of the batch at whose end a file was written are sent when a run goes on from it",
-        saves_after_batch,
+        "the values of the batch, or of the epoch, at whose end a file was written are sent when a run goes on from it",
+        resumes,
         as_in_lx=rules.sent_again,
     ),
     "T81": Difference(

@@ -116,7 +116,7 @@ def known_metrics(draw: Draw, mine: Outcome, theirs: Outcome) -> Outcome:
 
 
 def sent_again(draw: Draw, mine: Outcome, theirs: Outcome) -> Outcome:
-    """With the values of the batch that the file was written after, which lx sends and Lightning forgets."""
+    """With the values of the batch, or of the epoch, that the file was written after, which lx sends and Lightning forgets."""
     ours, others = mine.get("resume logs", []), theirs.get("resume logs", [])
     if ours and ours[0][0] == "log" and len(ours) == len(others) + 1 and (not others or others[0][:2] != ours[0][:2]):
         return {**theirs, "resume logs": [ours[0], *others]}

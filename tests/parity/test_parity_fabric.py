@@ -66,11 +66,11 @@ def model_of(side: str) -> Any:
 
 
 def outcome(action: Any) -> Any:
-    """What something gives, or the class of its error."""
+    """What something gives, or the builtin exception that it ends with."""
     try:
         return action()
     except Exception as error:
-        return type(error).__name__
+        return next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins" and kind is not Exception)
 
 
 def run(side: str) -> dict[str, Any]:
