@@ -11,7 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSa
 
 from lx import Callback, Trainer
 from lx.data import CombinedLoader
-from lx.kernel.errors import ArgumentTypeError, ArgumentValueError, MisconfigurationException
+from lx.kernel.errors import ArgumentTypeError, ArgumentValueError, MisconfigurationException, RewindRun
 from lx.testing import TinyModule
 from lx_plugin_data_ledger import DataLedger, Report, read, verify
 
@@ -375,6 +375,24 @@ def test_it_goes_on_from_runs_that_went_on(fit: Callable[..., Trainer], tmp_path
     assert [run.name[:4] for run in read(tmp_path).runs] == ["0001", "0006"]
     assert verify(tmp_path).ok
     assert verify(tmp_path, run="5").restarts == 4
+
+
+@pytest.mark.parametrize(("saved", "back"), [(2, 3), (2, 5), (6, 8), (8, 12)])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_run_that_goes_back_in_its_process_has_one_account(
+    accumulate: int, saved: int, back: int, fit: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    def go_back(trainer: Trainer) -> None:
+        raise RewindRun(torch.load(tmp_path / "a.ckpt", weights_only=True))
+
+    callbacks = saving(saved, tmp_path / "a.ckpt"), At("on_before_backward", back, go_back)
+    fit(loader(shuffle=True), None, *callbacks, accumulate_grad_batches=accumulate)
+    report = verify(tmp_path)
+    assert report.ok, str(report)
+    assert [(account.once, account.finished) for account in report.accounts] == [(26, True)] * 2
+    assert report.restarts == 1
+    steps = {entry.step for entry in read(tmp_path).entries()}
+    assert steps == set(range(1, len(steps) + 1))
 
 
 def test_one_trainer_may_fit_again(tmp_path: Path, fit: Callable[..., Trainer]) -> None:

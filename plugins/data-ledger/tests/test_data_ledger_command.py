@@ -9,6 +9,7 @@ import pytest
 from lx.cli import main
 from lx.kernel.errors import MisconfigurationException
 from lx_plugin_data_ledger import read, verify
+from lx_plugin_data_ledger.notation import read_back, written
 
 
 def write(
@@ -23,6 +24,28 @@ def write(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [
+        [],
+        [3],
+        [5, 4],
+        list(range(7, 40)),
+        list(range(0, 90, 3)),
+        [9, 8, 7] * 20,
+        [2**32 - 1, *range(20)],
+        [2**40, *range(20)],
+        [*range(20), -1],
+        [0, 1, 2, 4],
+        list("abcdefghijklmnopqrstuvwxyz"),
+        [[1, 2]] * 20,
+    ],
+    ids=repr,
+)
+def test_indices_are_read_as_they_were_written(indices: list[Any]) -> None:
+    assert read_back(json.loads(written(indices))) == indices
 
 
 FIRST, SECOND = "0001-aaaaaaaa", "0002-bbbbbbbb"

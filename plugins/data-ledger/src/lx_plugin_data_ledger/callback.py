@@ -131,7 +131,7 @@ class DataLedger(Callback):
             self._run = None
         if self._file is not None:
             self._flush()
-            self._back_at = checkpoint["global_step"]
+            self._back_at, self._last = checkpoint["global_step"], (-1, -1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up which run it goes on from; nothing where the checkpoint is only evaluated."""
