@@ -52,6 +52,15 @@ def test_what_is_done_twice_in_the_same_way_is_no_difference() -> None:
     assert reading.size == "3 steps, 1 epoch"
 
 
+def test_a_run_that_goes_back_by_itself_may_come_to_a_batch_with_other_weights() -> None:
+    went = [start(), batch(1), batch(2, weights="bad"), batch(1), batch(2), end()]
+    assert told(went, whole=went) is None
+    assert told([*went[:2], *went[3:]], whole=went) is None  # killed before, and gone on with
+    other = [*went[:4], batch(2, weights="w"), end()]
+    assert "the weights" in str(told(other, whole=went))
+    assert "the weights" in str(told([*went[:3], end()], whole=went))
+
+
 def test_what_came_after_a_kill_is_told() -> None:
     killed = {"kind": "killed", "point": "at x"}
     told = [str(kill) for kill in Reading([start(), batch(1), killed, killed, start(), batch(1)]).kills]

@@ -109,8 +109,8 @@ def count(number: int, noun: str) -> str:
 def first_difference(whole: Reading, other: Reading, ignored: Collection[str] = ()) -> Difference | None:
     """The first place at which a run differs from the whole one; None where there is none.
 
-    What a run did twice, before it was killed and again, must have been the same both times. Values that were logged are compared by
-    logger, step and name, those in `ignored` not at all.
+    What a run did twice, before it was killed and again, must have been the same both times, unless the whole one did it twice, too. Values
+    that were logged are compared by logger, step and name, those in `ignored` not at all.
     """
     found: dict[Place, Difference] = {}
     _compare_batches(whole, other, found)
@@ -138,14 +138,18 @@ def _compare_batches(whole: Reading, other: Reading, found: dict[Place, Differen
         if mine is None or theirs is None:
             _differ(_at(found, whole, other, place), "it was trained on once more" if mine is None else "it was not trained on")
             return
-        differing = [what for key, what in OF_BATCH.items() if any(entry[key] != mine[-1][key] for entry in theirs)]
-        if differing:
+        odd = {key: _odd([entry[key] for entry in mine], [entry[key] for entry in theirs]) for key in OF_BATCH}
+        if any(odd.values()):
             difference = _at(found, whole, other, place)
             for key, what in OF_BATCH.items():
-                if what in differing:
-                    odd = next(entry for entry in theirs if entry[key] != mine[-1][key])
-                    _differ(difference, _described(what, mine[-1][key], odd[key]))
+                if odd[key]:
+                    _differ(difference, _described(what, mine[-1][key], odd[key][0]))
             return
+
+
+def _odd(mine: list[Any], theirs: list[Any]) -> list[Any]:
+    """What was found at a batch and should not have been; a run that goes back by itself may come to one with other weights."""
+    return [value for value in theirs if value not in mine] or [value for value in theirs[-1:] if value != mine[-1]]
 
 
 def _compare_values(whole: Reading, other: Reading, ignored: Collection[str], found: dict[Place, Difference]) -> None:
