@@ -308,6 +308,14 @@ def test_other_loaders_may_come_in_each_epoch(fit: Callable[..., Trainer], tmp_p
     assert lines(verify(tmp_path)) == ["epoch 0: 10 of 10 samples exactly once", "epoch 1: 20 of 20 samples exactly once"]
 
 
+@pytest.mark.parametrize("event", ["on_train_start", "on_train_epoch_start"])
+def test_data_that_is_asked_for_again_in_a_hook_is_noted(event: str, fit: Callable[..., Trainer], tmp_path: Path) -> None:
+    again = At(event, 0, lambda trainer: trainer.fit_loop.forget_data())
+    again.phase = "first"  # type: ignore[misc]
+    fit(loader(shuffle=True), None, again)
+    assert lines(verify(tmp_path)) == [f"epoch {epoch}: 26 of 26 samples exactly once" for epoch in (0, 1)]
+
+
 # -- runs that go on ------------------------------------------------------------------------------------------------------
 
 

@@ -73,6 +73,8 @@ class TrainingData:
         are there already. Batches that come again when a window is gone on with have none. A queue is None where no sampler draws indices.
         """
         self._keeps_indices = True
+        if self._passes is None:  # a hook has let go of the loader: it will be asked for
+            return
         each = [self._passes] if isinstance(self._passes, Passes) else self._passes.flattened
         self.indices = [one.keep_indices() for one in each]
 

@@ -80,7 +80,8 @@ class DataLedger(Callback):
             return
         data, progress = trainer.fit_loop.data, trainer.fit_loop.progress
         data.keep_indices()
-        require_countable(data.loader, data.indices, pl_module.training_step)
+        if data.loader is not None:  # else it is asked for when the epoch begins
+            require_countable(data.loader, data.indices, pl_module.training_step)
         self._trainer, self._data, self._progress = trainer, data, progress
         within = progress.epoch["ready"] > progress.epoch["processed"]
         self._begin(progress.epoch["completed"], progress.batch.processed if within else 0, progress.steps)
@@ -158,7 +159,8 @@ class DataLedger(Callback):
         self._last, self._steps = (epoch, batch - 1), step
         header = {"ledger": FORMAT, "run": self._run, "rank": trainer.global_rank, "world_size": trainer.world_size}
         self._write(header | {"after": before, "from": [epoch, batch], "step": self._steps, "host": socket.gethostname()})
-        self._declare(epoch)
+        if self._data.loader is not None:
+            self._declare(epoch)
         self._file.sync()
 
     def _folder(self) -> Path:
