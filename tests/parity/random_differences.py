@@ -166,6 +166,11 @@ DIFFERENCES: dict[str, Difference] = {
         resumes,
         patch=patches.passing_over,
     ),
+    "D32 shuffled": Difference(
+        "and in the order that the loaders would have had: the states of random generators are in the file",
+        lambda draw: resumes(draw) and any(rows.kind == "shuffled" for rows in (*draw.train, *draw.val)),
+        compared=("fit *", "resume refused", "resume epoch", "resume step"),
+    ),
     "T84": Difference(
         "loaders that are reloaded are asked for once, and begun once; Lightning begins them twice, which moves the generator of a shuffle"
         " on, and asks twice where a run goes on",

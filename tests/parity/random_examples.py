@@ -66,6 +66,7 @@ EXAMPLES: dict[str, Draw] = {
     "T78": Draw(trainer={"max_epochs": 1, "max_steps": 0}, val=(Rows(count=2),)),
     "D20": Draw(trainer=ONCE, train=(Rows(kind="list"),)),
     "D32": Draw(trainer=ONCE, resume=Resume(at=2)),
+    "D32 shuffled": Draw(trainer={"max_epochs": 2}, train=(Rows(kind="shuffled"),), resume=Resume(at=2)),
     "M34 resumed": Draw(
         trainer={"max_epochs": 2},
         train=(Rows(count=3, size=1),),
