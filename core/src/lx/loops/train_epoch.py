@@ -44,6 +44,10 @@ class TrainEpoch:
         """The batch that was fetched and not trained on yet, of a loader without a length."""
         return self._source.ahead if self._source is not None else ()
 
+    def end(self) -> None:
+        """Lets go of the iterator, whose workers would outlive the fit."""
+        self._source = None
+
     def run(self, loader: Iterator[Any], total: int | float, sized: bool, place: Resumption) -> None:
         """Trains on the batches of an iterator, from the progress on; `total` is their number, `inf` if it is unknown."""
         progress = self._fit.progress

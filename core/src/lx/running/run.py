@@ -326,12 +326,8 @@ class Run:
                     PossibleUserWarning,
                 )
             self.loop = trainer.fit_loop
-            try:
-                with torch.enable_grad(), trainer.log.clock:
-                    return self.loop.run()
-            finally:
-                for data in filter(None, (self.loop.data, self.loop.validation)):
-                    data.end()
+            with torch.enable_grad(), trainer.log.clock:
+                return self.loop.run()
         if self.fn is TrainerFn.PREDICTING:
             self.loop = Prediction(trainer, self.keep_predictions)
             return self.loop.run()
@@ -361,7 +357,10 @@ class Run:
         trainer.manager.hook.lx_run_ended(run=self)
 
     def leave_devices(self) -> None:
-        """Brings the module back to the CPU, unwrapped and with plain layers, if it has left it."""
+        """Brings the module back to the CPU, unwrapped and with plain layers, if it has left it, and ends the workers of loaders."""
+        if self.fn is TrainerFn.FITTING and self.loop is not None:
+            for part in filter(None, (self.loop.epoch_loop, self.loop.data, self.loop.validation)):
+                part.end()
         if not self._on_devices:
             return
         self._on_devices = False
