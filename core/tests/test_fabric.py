@@ -251,7 +251,7 @@ def test_one_loader_comes_alone_and_several_in_a_list(fabric: Fabric) -> None:
 
 
 def test_only_torchs_loaders_are_taken(fabric: Fabric) -> None:
-    with pytest.raises(TypeError, match="cannot be set up as a DataLoader: pass an object of torch.utils.data"):
+    with pytest.raises(TypeError, match=r"cannot be set up as a DataLoader: pass an object of torch\.utils\.data"):
         fabric.setup_dataloaders([1, 2])
 
 
