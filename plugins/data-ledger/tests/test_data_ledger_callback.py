@@ -243,7 +243,7 @@ def test_fast_dev_run_leaves_nothing(fit: Callable[..., Trainer], tmp_path: Path
         ({"batch_sampler": BatchSampler(range(26), 5, False)}, {}, "26 of 26 samples exactly once"),
         ({"batch_size": None, "sampler": BatchSampler(range(26), 5, False)}, {}, "26 of 26 samples exactly once"),
     ],
-    ids=str,
+    ids=["the last dropped", "a limit", "two limits", "with replacement", "batches", "batches as samples"],
 )
 @pytest.mark.filterwarnings("ignore:overfit_batches")
 def test_what_a_loader_is_to_draw_is_known(
