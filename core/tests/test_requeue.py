@@ -69,7 +69,7 @@ def new_trainer(manager: PluginManager, folder: Path, environment: Any, hook: st
         default_root_dir=folder,
         logger=False,
         enable_checkpointing=False,
-        num_sanity_val_steps=1,
+        num_sanity_val_steps=2,
     )
 
 

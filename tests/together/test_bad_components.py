@@ -32,7 +32,7 @@ INSTALLED = {
     "precision": "16-mixed, 16-true, 32-true, 64-true, bf16-mixed, bf16-true",
     "logger": "comet, csv, mlflow, tensorboard",
     "profiler": "passthrough, simple",
-    "callbacks": "batch_size_finder, early_stopping, ",
+    "callbacks": "batch_size_finder, data_ledger, early_stopping, guard, ",
 }
 
 

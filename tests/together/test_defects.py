@@ -102,7 +102,7 @@ def test_defect_03_arguments_are_those_that_are_given_when_a_run_goes_on(bare_tr
     second = bare_trainer(max_epochs=2, callbacks=[stops, spikes])
     second.fit(TinyModule(), TinyDataModule(), ckpt_path=tmp_path / "a.ckpt")
     assert stops.patience == 7
-    assert (spikes.rtol, spikes.batches, len(spikes.losses)) == (1e6, 8, 8)
+    assert (spikes.rtol, spikes.history.seen, len(spikes.losses)) == (1e6, 8, 8)
 
 
 def test_defect_04_the_order_of_callbacks_is_declared(bare_trainer: Make) -> None:
