@@ -49,6 +49,13 @@ def visible_plugins(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     forget_manager()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuses names of test cases that hold an address: they are others in each process, and pytest-xdist then runs nothing."""
+    strange = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if strange:
+        raise pytest.UsageError(f"give ids to the cases of {strange[0]}: an address is another one in each process")
+
+
 @pytest.fixture(autouse=True)
 def own_rank() -> Iterator[None]:
     """Gives this process its own rank back after a test that played another one."""

@@ -1,37 +1,12 @@
 """Which samples a batch holds: a loader that tells the indices of its batches to whoever asks for them."""
 
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset
 
+from lx.data.order import Order
 from lx.data.samplers import clone
-
-
-class RecordedIndices:
-    """A sampler, or a batch sampler, that remembers what it has handed out once `kept` is set; in all else it is the one within.
-
-    A loader with workers is ahead of its batches, and they come in order: the first of `kept` belongs to the next batch.
-    """
-
-    def __init__(self, inner: Any) -> None:
-        self.inner = inner
-        self.kept: deque[list[Any]] | None = None
-
-    def __len__(self) -> int:
-        return len(self.inner)
-
-    def __iter__(self) -> Iterator[Any]:
-        for handed in self.inner:
-            if self.kept is not None:
-                self.kept.append(list(handed) if isinstance(handed, list | tuple) else [handed])
-            yield handed
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "inner":  # while a copy is made
-            raise AttributeError(name)
-        return getattr(self.inner, name)
 
 
 def recorded(loader: Any) -> Any:
@@ -39,8 +14,8 @@ def recorded(loader: Any) -> Any:
     if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
         return loader
     if loader.batch_sampler is None:
-        return clone(loader, sampler=RecordedIndices(loader.sampler))
-    return clone(loader, batch_sampler=RecordedIndices(loader.batch_sampler))
+        return clone(loader, sampler=Order(loader.sampler, works=False))
+    return clone(loader, batch_sampler=Order(loader.batch_sampler, works=False))
 
 
 def batch_indices(loader: Any) -> "deque[list[Any]] | None":
@@ -50,7 +25,7 @@ def batch_indices(loader: Any) -> "deque[list[Any]] | None":
     """
     batch_sampler = getattr(loader, "batch_sampler", None)
     source = getattr(loader, "sampler", None) if batch_sampler is None else batch_sampler
-    if not isinstance(source, RecordedIndices):
+    if not isinstance(source, Order):
         return None
     source.kept = deque()
     return source.kept

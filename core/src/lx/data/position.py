@@ -7,125 +7,21 @@ and the number of the batch, and not from the batches before it, so that whoever
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from itertools import chain, count, islice
+from itertools import islice
 from typing import Any
-from zlib import crc32
 
 import torch
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    DistributedSampler,
-    IterableDataset,
-    RandomSampler,
-    SequentialSampler,
-    SubsetRandomSampler,
-    WeightedRandomSampler,
-)
+from torch.utils.data import DataLoader, IterableDataset
 
 from lx.data.combined import CombinedLoader
-from lx.data.samplers import ShareSampler, clone
-from lx.data.seeded import Drawn, Seeded, SeededWorker
+from lx.data.order import Order, nothing
+from lx.data.samplers import clone
+from lx.data.seeded import Seeded, SeededWorker
 from lx.generators import generators_of, own_states, restore, states
 from lx.kernel.errors import MisconfigurationException
 from lx.rank_zero import rank_zero_info, rank_zero_only, rank_zero_warn
-
-STEP = 0x9E3779B97F4A7C15
-"""2**64 over the golden ratio, made odd: its multiples spread evenly (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195)."""
-
-
-DRAW_AT_ONCE = (DistributedSampler, RandomSampler, SequentialSampler, ShareSampler, SubsetRandomSampler, WeightedRandomSampler)
-"""Samplers whose order follows from what they draw when they are first asked. Another one may draw between batches, as training does."""
-
-
-def _nothing() -> None:
-    """What there is to do where nothing is to be put back."""
-
-
-class Order:
-    """In the place of a sampler, or of a batch sampler, one whose pass can begin in its midst; in all else it is the one within.
-
-    For workers it says what each batch is drawn from, too. `draws` is called right before the sampler is asked for the first time.
-    """
-
-    def __init__(self, inner: Any, works: bool) -> None:
-        self.inner = inner
-        self.works = works
-        self.seed = 0
-        self.draws: Callable[[], Any] = _nothing
-        self.kept: deque[list[Any]] | None = None
-        """The indices of the batches to come, the next one first, if somebody wants them; with workers these are ahead."""
-        self._skip: int | None = None
-        self._source: Iterator[Any] = iter(())
-        sampler = inner.sampler if type(inner) is BatchSampler else inner
-        self.digests: list[int] | None = None if type(sampler) in DRAW_AT_ONCE else [0]
-        """A number that stands for the first n batches, for each n, of a sampler whose order may not come again; else None."""
-
-    def __len__(self) -> int:
-        return len(self.inner)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "inner":  # while a copy is made
-            raise AttributeError(name)
-        return getattr(self.inner, name)
-
-    def __iter__(self) -> Iterator[Any]:
-        self._source = iter(self.inner)
-        if self.digests is not None:
-            self.digests = [0]
-        if self.works:
-            return self._numbered()
-        return self._in_order() if self._skip is None else self._later()
-
-    def begin_at(self, skip: int) -> None:
-        """Has the next pass begin after so many batches."""
-        self._skip = skip
-
-    def draw(self) -> None:
-        """In a pass that begins in its midst, draws the order, and passes over the batches before; once, and nothing in any other."""
-        if self._skip is None:
-            return
-        if self.digests is not None:
-            deque(islice(self._keeping(None, self.digests), self._skip), maxlen=0)
-        elif type(self.inner) is BatchSampler:  # samples are passed over in a tenth of the time that batches of them take
-            samples = iter(self.inner.sampler)
-            deque(islice(samples, self._skip * self.inner.batch_size), maxlen=0)
-            self._source = iter(BatchSampler(samples, self.inner.batch_size, self.inner.drop_last))
-        else:
-            deque(islice(self._source, self._skip), maxlen=0)
-        self._skip = None
-        first = list(islice(self._source, 1))  # most samplers draw when they are asked for the first time
-        self._source = chain(first, self._source)
-
-    def _told(self) -> Iterator[Any]:
-        if self.kept is not None:
-            self.kept.clear()
-        return self._source if self.kept is None and self.digests is None else self._keeping(self.kept, self.digests)
-
-    def _keeping(self, kept: "deque[list[Any]] | None", digests: list[int] | None) -> Iterator[Any]:
-        for indices in self._source:
-            if kept is not None:
-                kept.append(list(indices) if isinstance(indices, list | tuple) else [indices])
-            if digests is not None:
-                digests.append(crc32(repr(indices).encode(), digests[-1]))
-            yield indices
-
-    def _in_order(self) -> Iterator[Any]:
-        self.draws()
-        yield from self._told()
-
-    def _later(self) -> Iterator[Any]:
-        self.draw()
-        yield from self._told()
-
-    def _numbered(self) -> Iterator[Drawn]:
-        first = self._skip or 0
-        self.draws()
-        self.draw()
-        for number, indices in zip(count(first), self._told()):
-            yield Drawn((self.seed + number * STEP) % 2**64, indices)
 
 
 class Passes:
@@ -209,12 +105,12 @@ class Passes:
             self.start = begun
             self._order.seed = _seed_of(begun)
             # Workers that persist are started once, which draws a number: a pass is the same whether its workers are new or not.
-            self._order.draws = partial(restore, begun, self.generators) if self.loader.persistent_workers else _nothing
+            self._order.draws = partial(restore, begun, self.generators) if self.loader.persistent_workers else nothing
         return iter(self._iterated)
 
     def _remember(self, begun: dict[str, Any]) -> None:
         assert self._order is not None
-        self._order.draws = _nothing  # which leaves no cycle, in which the data would wait for the collector
+        self._order.draws = nothing  # which leaves no cycle, in which the data would wait for the collector
         if self._order.digests is not None:
             self.start = states(self.generators)
         else:  # the samplers of torch draw from its generator alone, whose state takes a hundredth of the time that the others' take

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
+from lx.data.stand_in import StandIn
 from lx.generators import generators_in, reseed
 
 
@@ -17,20 +18,12 @@ class Drawn(NamedTuple):
     indices: Any
 
 
-class Seeded(Dataset[Any]):
+class Seeded(StandIn, Dataset[Any]):
     """A data set in a worker, whose generators are seeded for each batch with what comes with its indices; else it is the one within."""
 
     def __init__(self, inner: Any) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self._own: list[Any] | None = None
-
-    def __len__(self) -> int:
-        return len(self.inner)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "inner":  # while a copy is made
-            raise AttributeError(name)
-        return getattr(self.inner, name)
 
     def __getitems__(self, drawn: Drawn) -> Any:
         self._seed(drawn.seed)
