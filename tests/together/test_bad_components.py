@@ -123,6 +123,16 @@ def test_a_plugin_that_was_kept_out_says_by_what(monkeypatch: pytest.MonkeyPatch
         Trainer(accelerator="cpu", logger="csv")
 
 
+@pytest.mark.parametrize(
+    ("name", "slug"), [("async_io", "async-io"), ("safetensors_io(verify=False)", "safetensors-io"), ("16-mixed", "amp")]
+)
+def test_an_entry_of_plugins_whose_plugin_is_kept_out_says_so_too(name: str, slug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LX_DISABLE", slug)
+    default_manager.cache_clear()
+    with pytest.raises(BlockedError, match=rf"{slug}.*LX_DISABLE"):
+        Trainer(accelerator="cpu", plugins=name)
+
+
 def test_two_plugins_with_one_name_are_told_apart_by_the_distribution() -> None:
     class EarlyStopping(Recorder):
         """Another one."""

@@ -74,7 +74,7 @@ class _Resolver:
             else:
                 kind = next((kind for kind in kinds if isinstance(given, self.registry.kind(kind).interface)), None)
             if kind is None:
-                raise ComponentTypeError(_no_plugin(self.registry, given, kinds))
+                raise _no_plugin(self.registry, given, kinds)
             if kind in found:
                 raise MisconfigurationException(f"plugins: {given!r} is the second {kind}; pass at most one of a kind.")
             found[kind] = self.chooser.choose(kind, given, _TOPICS.get(kind, kind), "given in plugins", "plugins")
@@ -348,17 +348,21 @@ def _available(registry: Registry) -> str:
     return f"Choose one of those that can be used here ({', '.join(names) or 'none'}), or 'auto' for the best of them."
 
 
-def _no_plugin(registry: Registry, given: Any, kinds: tuple[str, ...]) -> str:
+def _no_plugin(registry: Registry, given: Any, kinds: tuple[str, ...]) -> ComponentError:
+    """What to raise for an entry of `plugins` that is none: with the cure, where a plugin that is missing, blocked or broken brings it."""
     interfaces = [registry.kind(kind).interface for kind in kinds]
     if isinstance(given, str | Mapping):
-        near = get_close_matches(parse(given).name, [name for kind in kinds for name in registry.kind(kind).names()], n=1)
+        name = parse(given).name
+        if reason := next(filter(None, (registry.diagnosis.missing(kind, name) for kind in kinds)), None):
+            return reason
+        near = get_close_matches(name, [name for kind in kinds for name in registry.kind(kind).names()], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
     else:
         called = isinstance(given, type) and issubclass(given, tuple(interfaces))
         hint = f" Did you mean {given.__name__}(...)?" if called else ""
     offers = "; ".join(f"{kind}: {', '.join(registry.kind(kind).names()) or 'none'}" for kind in kinds)
     names = ", ".join(interface.__name__ for interface in interfaces)
-    return f"plugins: {given!r} is no registered name, and no object of {names}.{hint} Installed: {offers}."
+    return ComponentTypeError(f"plugins: {given!r} is no registered name, and no object of {names}.{hint} Installed: {offers}.")
 
 
 def _listed(value: Any, *interfaces: type[Any]) -> list[Any]:
