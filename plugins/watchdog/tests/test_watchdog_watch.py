@@ -5,6 +5,7 @@ import pdb  # noqa: T100 - a prompt is what is looked for
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_child_processes_are_listed_living_and_dead():
     assert f"{living.pid} " not in children()
 
 
-def test_what_the_system_tells_of_them_is_read(tmp_path):
+def test_what_the_system_tells_of_them_is_read(tmp_path, monkeypatch):
     def write(name, text):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -93,6 +94,10 @@ def test_what_the_system_tells_of_them_is_read(tmp_path):
     write("12/stat", "12 (pt_data_worker) S 1 12")
     write("13/stat", "13 (a (b) c) Z 1 13")
     assert children(tmp_path) == "12 pt_data_worker (sleeping), 13 a (b) c (dead), 14 ? (dead)"
+    started = [SimpleNamespace(pid=15, name="Process-1")]
+    monkeypatch.setattr("multiprocessing.active_children", lambda: started)
+    assert children(tmp_path / "nothing") == "15 Process-1 (alive)"
+    started.clear()
     assert children(tmp_path / "nothing") == "none"
 
 
