@@ -259,7 +259,7 @@ def test_at_other_events_they_come_in_their_order() -> None:
         def on_train_batch_end(self, *args: Any) -> None:
             self.heard.append(("module",))
 
-    dispatch(Ends(heard), [Watches("monitor", heard), Notes("normal", heard)], log).on_train_batch_end()
+    dispatch(Ends(heard), [Watches("monitor", heard), Notes("normal", heard)], log).on_train_batch_end({}, "batch", 0)
     assert [name for name, *_ in heard] == ["monitor", "normal", "module"]
     assert log.settled == 0
 

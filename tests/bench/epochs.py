@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 STEPS = 400
+STILL_STEPS = 4 * STEPS
+"""Steps in which nothing is computed are short, so there are more of them to an epoch."""
 
 MODES: dict[str, dict[str, Any]] = {
     "barebones": {"barebones": True},
@@ -119,7 +121,7 @@ class StillOptimizer(torch.optim.SGD):
         pass
 
 
-def still_epoch(api: Any, steps: int, callbacks: list[Any]) -> float:
+def still_epoch(api: Any, callbacks: list[Any]) -> float:
     """Seconds of an epoch in whose steps nothing is computed, so that a microsecond shows."""
 
     class Still(api.LightningModule):  # type: ignore[misc, name-defined]
@@ -145,7 +147,7 @@ def still_epoch(api: Any, steps: int, callbacks: list[Any]) -> float:
             self.seconds = time.thread_time() - self.start
 
     model = Still()
-    api.Trainer(accelerator="cpu", devices=1, max_epochs=1, callbacks=callbacks, **MODES["plain"]).fit(model, Ready(steps))
+    api.Trainer(accelerator="cpu", devices=1, max_epochs=1, callbacks=callbacks, **MODES["plain"]).fit(model, Ready(STILL_STEPS))
     return model.seconds
 
 

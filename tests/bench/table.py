@@ -27,7 +27,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lx
-from epochs import MODES, STEPS, Ready, callbacks, convolutional, digits, framework_epoch, perceptron, plain_epoch, still_epoch
+from epochs import (
+    MODES, STILL_STEPS, Ready, callbacks, convolutional, digits, framework_epoch, perceptron, plain_epoch, still_epoch,
+)  # fmt: skip
 from processes import BARE, NAMES, PLAIN, PLUGINS, TRAINER, costs, least_megabytes, least_seconds, over
 from rounds import paired
 
@@ -76,10 +78,10 @@ class Bench:
         return self._of_both(lambda api, rounds: paired(partial(epoch, api), plain, times * rounds, truediv))
 
     def added(self, epoch: Callable[[Any], float], base: Callable[[Any], float]) -> tuple[float, float | None]:
-        """Microseconds a step that an epoch takes beyond another of the same library; these are short, so there are more rounds."""
+        """Microseconds a step that an epoch takes beyond another of the same library; these are few, so there are more rounds."""
 
         def measure(api: Any, rounds: int) -> float:
-            return max(paired(partial(epoch, api), partial(base, api), 4 * rounds, sub), 0.0) / STEPS * 1e6
+            return max(paired(partial(epoch, api), partial(base, api), 2 * rounds, sub), 0.0) / STILL_STEPS * 1e6
 
         return self._of_both(measure)
 
@@ -145,7 +147,7 @@ def _epoch(loader: Any, network: Any, loss: Any, log: str, options: dict[str, An
 
 
 def _with_callbacks(count: int, event: str, api: Any) -> float:
-    return still_epoch(api, STEPS, callbacks(api, count, event))
+    return still_epoch(api, callbacks(api, count, event))
 
 
 def _in(mode: str, root: str) -> dict[str, str]:

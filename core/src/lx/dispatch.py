@@ -14,8 +14,6 @@ from lx.kernel.registry import KindRegistry
 PHASES = ("first", "normal", "monitor", "last")
 CHAINS = ("on_before_batch_transfer", "on_after_batch_transfer")
 """The events whose callbacks may each return a batch for the next; the module's hooks of these names stand for themselves."""
-END_OF_STEP = "on_train_batch_end"
-"""The event that is listened to in most steps; the loop that emits it names its site, so that one listener needs no function around it."""
 AFTER_MODULE = ("monitor", "last")
 """The phases whose `on_train_epoch_end` comes after the module's."""
 
@@ -108,8 +106,7 @@ class Dispatch:
     """The events of one run. `dispatch.on_train_batch_end` is None if nobody listens, else one function that calls all who do.
 
     An event function takes what the event carries, without trainer and module, and returns what the module's own hook returned.
-    While it runs, `log.site` names the event, which is how `self.log` knows where it was called; of `END_OF_STEP` the loop
-    says so itself.
+    While it runs, `log.site` names the event, which is how `self.log` knows where it was called.
     """
 
     def __init__(
@@ -230,8 +227,8 @@ class Dispatch:
         hook: Callable[..., Any] | None,
         after: tuple[Callable[..., Any], ...],
     ) -> Callable[..., Any]:
-        if event == END_OF_STEP:
-            return compile_end_of_step(before, hook, self._trainer, self._module)
+        if event in IN_EVERY_STEP:
+            return IN_EVERY_STEP[event](before, hook, self._trainer, self._module, self._log)
         return compile_fan(event, before, hook, after, self._trainer, self._module, self._log)
 
 
@@ -274,19 +271,43 @@ def compile_fan(
     return fan
 
 
-def compile_end_of_step(
-    before: tuple[Callable[..., Any], ...], hook: Callable[..., Any] | None, trainer: Any, module: Any
-) -> Callable[..., Any]:
-    """One function for all listeners of `END_OF_STEP`, or the listener itself where it is the only one."""
-    listeners: list[Callable[..., Any]] = [functools.partial(listener, trainer, module) for listener in before]
-    if hook is not None:
-        listeners.append(hook)
+def compile_batch_start(
+    before: tuple[Callable[..., Any], ...], hook: Callable[..., Any] | None, trainer: Any, module: Any, log: Any
+) -> Callable[[Any, int], Any]:
+    """One function for all who listen to `on_train_batch_start`; it returns what the module's hook does."""
 
-    def fan(*args: Any) -> None:
-        for listener in listeners:
-            listener(*args)
+    def fan(batch: Any, batch_idx: int) -> Any:
+        log.site = "on_train_batch_start"
+        for listener in before:
+            listener(trainer, module, batch, batch_idx)
+        result = hook(batch, batch_idx) if hook is not None else None
+        log.site = None
+        return result
 
-    return listeners[0] if len(listeners) == 1 else fan
+    return fan
+
+
+def compile_batch_end(
+    before: tuple[Callable[..., Any], ...], hook: Callable[..., Any] | None, trainer: Any, module: Any, log: Any
+) -> Callable[[Any, Any, int], None]:
+    """One function for all who listen to `on_train_batch_end`."""
+
+    def fan(outputs: Any, batch: Any, batch_idx: int) -> None:
+        log.site = "on_train_batch_end"
+        for listener in before:
+            listener(trainer, module, outputs, batch, batch_idx)
+        if hook is not None:
+            hook(outputs, batch, batch_idx)
+        log.site = None
+
+    return fan
+
+
+IN_EVERY_STEP: dict[str, Callable[..., Callable[..., Any]]] = {
+    "on_train_batch_start": compile_batch_start,
+    "on_train_batch_end": compile_batch_end,
+}
+"""The events of every step, which happen inside of no other. Their arguments are written out: to pass on `*args` costs as much again."""
 
 
 def compile_chain(site: str, listeners: tuple[Callable[..., Any], ...], trainer: Any, module: Any, log: Any) -> Callable[[Any, int], Any]:

@@ -78,5 +78,5 @@ class Evaluations:
     def _add_loss(self) -> None:
         loss, weights = self._optimization.loss, self._optimization.weights
         if loss is not None:
-            loss = loss.detach() * weights.unit if weights.open else loss.detach()
+            loss = loss * weights.unit if weights.open else loss
             self._loss = loss if self._loss is None else self._loss + loss

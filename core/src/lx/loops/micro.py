@@ -104,7 +104,7 @@ class MicroBatches:
             noted.append(self._deferred.take())
             outputs.append(optimization.output)
             if optimization.loss is not None:
-                losses.append(optimization.loss.detach() * (weights.unit if weights.open else 1))
+                losses.append(optimization.loss * (weights.unit if weights.open else 1))
         optimization.contributed = contributed + bool(losses)
         optimization.loss = torch.stack(losses).sum() / (weights.unit if weights.open else 1) if losses else None
         optimization.output = merged(outputs, sizes)

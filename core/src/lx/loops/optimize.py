@@ -14,7 +14,7 @@ from lx.kernel.errors import MisconfigurationException
 from lx.loops.evaluations import Evaluations
 from lx.loops.micro import MicroBatches
 from lx.loops.returned import Skipped, items_in, loss_in, note_unfit_loss
-from lx.loops.steps import discard_gradients, find_bare_step, find_clip, runs_closure_inside, step_each
+from lx.loops.steps import discard_gradients, find_bare_step, find_clear, find_clip, runs_closure_inside, step_each
 from lx.loops.sync import GradientSync
 from lx.loops.weights import Weights, no_gradient, rescale_gradients
 from lx.optimizers import LightningOptimizer
@@ -49,6 +49,7 @@ class AutomaticOptimization:
         "_before_step",
         "_before_zero_grad",
         "_clear",
+        "_clears",
         "_clip",
         "_closes_with_care",
         "_evaluations",
@@ -100,9 +101,10 @@ class AutomaticOptimization:
         self._clip = find_clip(trainer)
         self._closes_with_care = not (self._unscale is None and self._before_step is None and self._clip is None)
         self._bare_step = find_bare_step(precision, self._optimizers)
-        # By the optimizer alone, where it is the only one and nobody listens or overrides.
+        self._clears = [find_clear(optimizer, dispatch.profiles) for optimizer in self._optimizers]
+        # Without a function around it, where the optimizer is the only one and nobody listens or overrides.
         alone = len(self._optimizers) == 1 and self._before_zero_grad is None and self._zero_grad is None
-        self._clear: Callable[[], Any] = self._optimizers[0].zero_grad if alone else self._clear_gradients
+        self._clear: Callable[[], Any] = self._clears[0] if alone else self._clear_gradients
         self._evaluations = self._find_evaluations()
         self.keeps_gradients = self._evaluations is None  # else an open window is in batches that its optimizer evaluates again
         self._sync = GradientSync(trainer)
@@ -179,13 +181,13 @@ class AutomaticOptimization:
             self._learn_from(loss, batch_idx)
             self._take_step()
             return
-        self.loss = loss
         self._clear()
         try:
             loss.backward()
         except RuntimeError as error:
             note_unfit_loss(error, loss)
             raise
+        self.output = self.loss = loss.data  # of this step nothing else stays alive
         self._bare_step()
         self._progress.steps += 1
 
@@ -236,6 +238,7 @@ class AutomaticOptimization:
         log.site = outer
         if type(output) is Tensor and not self.weights.open:
             self._learn(output if self.divisor == 1 else output / self.divisor)
+            self.output = self.loss
         else:
             self._learn_from(output, batch_idx)
 
@@ -265,7 +268,6 @@ class AutomaticOptimization:
 
     def _learn(self, loss: Tensor) -> None:
         """Runs backward from a loss; the gradients of an earlier window are cleared before."""
-        self.loss = loss
         if not self.contributed:
             self._clear()
         if self._before_backward is not None:
@@ -280,18 +282,19 @@ class AutomaticOptimization:
         except RuntimeError as error:
             note_unfit_loss(error, loss)
             raise
+        self.loss = loss.data  # backward is over, so it is as good as detach(), at half the price
         if self._after_backward is not None:
             self._after_backward()
         self.contributed += 1
 
     def _clear_gradients(self) -> None:
-        for optimizer in self._optimizers:
+        for optimizer, clear in zip(self._optimizers, self._clears, strict=True):
             if self._before_zero_grad is not None:
                 self._before_zero_grad(optimizer)
             if self._zero_grad is not None:
                 self._zero_grad(self._trainer.current_epoch, self._batch_idx, optimizer)
             else:
-                optimizer.zero_grad()
+                clear()
 
     def _close_window(self, optimizer: Any) -> None:
         """What comes between backward and the step: exact scale, true gradients, hooks, clipping."""
@@ -328,16 +331,14 @@ class AutomaticOptimization:
     def outputs(self) -> dict[str, Any]:
         """What `on_train_batch_end` is handed: the loss, divided by the window's size, and the rest, all detached."""
         loss = self.loss
-        if type(self.output) is Tensor:
-            return {"loss": loss.data}  # type: ignore[union-attr]  # backward is over, so it is as good as detach(), at half the price
         if loss is None:
             return {}
-        if not isinstance(self.output, Mapping):
-            return {"loss": loss.detach()}
+        if loss is self.output or not isinstance(self.output, Mapping):
+            return {"loss": loss}
         rest = {name: map_tensors(Tensor.detach, value) for name, value in self.output.items() if name != "loss"}
         if rest.get("num_items") is not None:  # its share in the window is not what a loss is shown for
-            loss = self.output["loss"] / self.divisor
-        return {"loss": loss.detach(), **rest}
+            loss = self.output["loss"].detach() / self.divisor
+        return {"loss": loss, **rest}
 
 
 def training_step(trainer: Any) -> Callable[[Any, int], Any]:

@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from torch.optim import Optimizer
+
 from lx.interfaces.precision import Precision
 
 
@@ -25,6 +27,22 @@ def find_bare_step(precision: Precision, optimizers: Sequence[Any]) -> Callable[
     neutral = type(precision).optimizer_step is Precision.optimizer_step
     steps = [optimizer.step if neutral else functools.partial(precision.optimizer_step, optimizer) for optimizer in optimizers]
     return steps[0] if len(steps) == 1 else lambda: [step() for step in steps]
+
+
+def find_clear(optimizer: Any, profiles: bool) -> Callable[[], Any]:
+    """How an optimizer's gradients are let go: by its own `zero_grad`, or by what that of torch does in the end.
+
+    What torch does before, to give that line a name in profiles, takes twenty times as long as the line in a small step.
+    """
+    if profiles or getattr(type(optimizer), "zero_grad", None) is not Optimizer.zero_grad or "zero_grad" in vars(optimizer):
+        return optimizer.zero_grad  # type: ignore[no-any-return]
+
+    def clear() -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    return clear
 
 
 def step_each(call: Callable[..., Any], optimizers: list[Any], epoch: int, batch_idx: int, closure: Callable[[], Any]) -> None:

@@ -98,9 +98,7 @@ class TrainEpoch:
             if moves:
                 schedule.after_batch(self._steps_of_epoch(), closes, is_last)
             if batch_end is not None:
-                log.site = "on_train_batch_end"
                 batch_end(optimize.outputs(), batch, batch_idx)
-                log.site = None
             batches.completed = number
             if flush_every and closes and ((progress.windows + 1) % flush_every == 0 or trainer.should_stop):
                 log.send(log.collect())
