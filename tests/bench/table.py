@@ -28,8 +28,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import lx
 from epochs import (
-    MODES, STILL_STEPS, Ready, callbacks, convolutional, digits, framework_epoch, perceptron, plain_epoch, still_epoch,
-)  # fmt: skip
+    MODES,
+    STILL_STEPS,
+    Ready,
+    callbacks,
+    convolutional,
+    digits,
+    framework_epoch,
+    perceptron,
+    plain_epoch,
+    still_epoch,
+)
 from processes import BARE, NAMES, PLAIN, PLUGINS, TRAINER, costs, least_megabytes, least_seconds, over
 from rounds import paired
 

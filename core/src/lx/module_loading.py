@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 import torch
 
+from lx.checkpoints.formats import Formats
 from lx.checkpoints.protocol import CONFIGURATIONS, check, check_weights_only, read, restore_datamodule
 from lx.hparams.configurations import is_configuration, unpack
 from lx.hparams.mixin import AttributeDict
 from lx.kernel import default_manager
-from lx.kernel.errors import ArgumentTypeError, CheckpointCorruptError, CheckpointError, CheckpointMismatchError, NotInstalledError
+from lx.kernel.errors import ArgumentTypeError, CheckpointCorruptError, CheckpointError, CheckpointMismatchError
 from lx.rank_zero import rank_zero_warn
 from lx.urls import local_or_url
 
@@ -161,26 +162,14 @@ def checkpoint_io_for(path: str | os.PathLike[str]) -> Any:
 
     Raises `NotInstalledError` if that is needed, and there is none.
     """
-    place = local_or_url(path)
-    registry = default_manager().registry.checkpoint_io
-    if isinstance(place, Path) and place.exists():
-        for entry in sorted(registry.entries(), key=lambda entry: "default" not in entry.roles):  # mostly the first is the one
-            try:
-                found = registry.build(f"{entry.name}@{entry.provider}")
-            except Exception:  # one that is broken, or lacks a library or an argument, must not keep others from their files
-                continue
-            if found.recognises(place):
-                return found
-    return installed_checkpoint_io()
+    formats, place = Formats(default_manager().registry), local_or_url(path)
+    found = formats.recognising(place) if isinstance(place, Path) and place.exists() else None
+    return (found or formats.default())[1]
 
 
 def installed_checkpoint_io(**arguments: Any) -> Any:
     """The checkpoint I/O that is used where no Trainer chooses one, made with `arguments`; raises `NotInstalledError` if there is none."""
-    registry = default_manager().registry.checkpoint_io
-    entries = registry.standing_for("default")
-    if not entries:
-        raise NotInstalledError("no checkpoint I/O is installed; `pip install lx-standard` brings one.")
-    return registry.build(f"{entries[0].name}@{entries[0].provider}", **arguments)
+    return Formats(default_manager().registry).default(**arguments)[1]
 
 
 def _load_open_file(file: Any, map_location: Any, weights_only: bool | None) -> Any:

@@ -14,7 +14,6 @@ from lx.kernel.errors import (
     CheckpointDirectoryError,
     CheckpointError,
     CheckpointNotFoundError,
-    ComponentError,
     NotInstalledError,
 )
 from lx.kernel.registry import Entry, Registry
@@ -68,9 +67,10 @@ class Formats:
         path = local(given)
         if not path.exists():
             raise CheckpointNotFoundError(f"there is no file or folder {str(given)!r}.")
-        for name, io in self._ios():
-            if io.recognises(path):
-                return Found(path, name, io.outline, _loading(io))
+        recognising = self.recognising(path)
+        if recognising is not None:
+            name, io = recognising
+            return Found(path, name, io.outline, _loading(io))
         if path.is_dir():
             if distributed.is_sharded(path):
                 beside = _loading(self.default()[1])
@@ -82,12 +82,16 @@ class Formats:
         self.for_suffix(path.suffix)  # raises for one whose plugin is not installed
         raise CheckpointCorruptError(f"{str(given)!r} {self._why_unknown(path)}.")
 
-    def default(self) -> tuple[str, CheckpointIO]:
-        """The checkpoint I/O that is used where none is chosen, and its name; raises `NotInstalledError` if there is none."""
+    def recognising(self, path: Path) -> tuple[str, CheckpointIO] | None:
+        """The checkpoint I/O that knows what is at a path by how that begins, and its name; None if none does."""
+        return next(((name, io) for name, io in self._ios() if io.recognises(path)), None)
+
+    def default(self, **arguments: Any) -> tuple[str, CheckpointIO]:
+        """The one that is used where none is chosen, made with `arguments`, and its name; raises `NotInstalledError` if there is none."""
         entries = self._kind().standing_for("default")
         if not entries:
             raise NotInstalledError("no checkpoint I/O is installed; `pip install lx-standard` brings one.")
-        return entries[0].name, self._build(entries[0])
+        return entries[0].name, self._build(entries[0], **arguments)
 
     def for_suffix(self, suffix: str) -> tuple[str, CheckpointIO] | None:
         """The checkpoint I/O that stands for a suffix, which is its role, and its name; None if there is none.
@@ -142,16 +146,16 @@ class Formats:
         return f"is no checkpoint, or damaged: it does not begin as a file of {known} does"
 
     def _ios(self) -> Iterator[tuple[str, CheckpointIO]]:
-        """Those that can be made; one that is broken, or wants arguments, is not among them."""
+        """Those that can be made: one that is broken, or lacks a library or an argument, must not keep others from their files."""
         entries = sorted(self._kind().entries(), key=lambda entry: -entry.roles.get("default", 0))
         for entry in entries:
             try:
                 yield entry.name, self._build(entry)
-            except ComponentError:
+            except Exception:  # whatever its constructor raises
                 continue
 
-    def _build(self, entry: Entry) -> CheckpointIO:
-        return self._kind().build(f"{entry.name}@{entry.provider}")  # type: ignore[no-any-return]
+    def _build(self, entry: Entry, **arguments: Any) -> CheckpointIO:
+        return self._kind().build(f"{entry.name}@{entry.provider}", **arguments)  # type: ignore[no-any-return]
 
     def _kind(self) -> Any:
         return self._registry.checkpoint_io
