@@ -1,6 +1,6 @@
 """The table of speed: what lx, and Lightning where it is installed, cost over plain PyTorch. Ends with 1 if lx is over a limit.
 
-    python tests/bench/table.py                 # about four minutes, ten with Lightning
+    python tests/bench/table.py                 # about four minutes, nine with Lightning
     python tests/bench/table.py --only step     # some of it: step, callbacks, digits, syncs, processes
 
 Seconds are CPU seconds, and what is compared takes turns, so that figures of a busy machine are worth something, too. Each pair of turns
@@ -236,7 +236,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", choices=PARTS, action="append", help="measure this part alone (may be given again)")
     parser.add_argument("--rounds", type=int, default=60, help="pairs of turns (default: %(default)s)")
-    parser.add_argument("--peer-rounds", type=int, default=8, help="pairs of turns with Lightning (default: %(default)s)")
+    parser.add_argument("--peer-rounds", type=int, default=16, help="pairs of turns with Lightning (default: %(default)s)")
     parser.add_argument("--no-peer", action="store_true", help="measure lx alone")
     options = parser.parse_args()
     peer = version = None

@@ -65,7 +65,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        with importlib.import_module("lx.kernel.garbage").collection_paused():
+        with importlib.import_module("lx.kernel.garbage").collection_relaxed():
             value = getattr(importlib.import_module(_HOMES[name]), name)
     elif name in _MODULES:
         return importlib.import_module(f"lx.{name}")

@@ -13,7 +13,7 @@ import pluggy
 from lx.kernel import hookspecs
 from lx.kernel.component import normalise
 from lx.kernel.errors import BlockedError, BrokenPluginError, ComponentError, DependencyError, IncompatiblePluginError, NotInstalledError
-from lx.kernel.garbage import collection_paused
+from lx.kernel.garbage import collection_relaxed
 from lx.kernel.known import CLASSES, COMPONENTS, ROLES
 from lx.kernel.registry import Diagnosis, Entry, Registry
 from lx.kernel.requirements import describe, installed_version, unmet_requirements
@@ -141,7 +141,7 @@ class PluginManager(Diagnosis):
         if self._loaded:
             return
         self._loaded = True
-        with collection_paused():
+        with collection_relaxed():
             self._load()
 
     def _load(self) -> None:

@@ -146,7 +146,7 @@ class AutomaticOptimization:
         return is_last or self.held + 1 >= self._window_size
 
     def run(self, batch: Any, batch_idx: int, closes: bool) -> None:
-        """Trains on one batch; `loss` is then what the step returned, divided."""
+        """Trains on one batch; `loss` is then what the step returned, divided and detached."""
         self._batch_idx = batch_idx
         if not closes and not self._accumulates_itself:
             with self.no_sync():

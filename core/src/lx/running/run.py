@@ -18,6 +18,7 @@ from lx.hparams.mixin import drop_unpicklable
 from lx.hparams.sent import send_hyperparameters
 from lx.interfaces.layer_sync import LayerSync
 from lx.kernel.errors import StopRun
+from lx.kernel.garbage import collection_relaxed
 from lx.loops.evaluate import Evaluation
 from lx.loops.predict import Prediction
 from lx.module import LightningModule
@@ -290,7 +291,9 @@ class Run:
 
     def _configure_optimizers(self, module: Any) -> None:
         trainer = self.trainer
-        configured = trainer.dispatch.timed(module.configure_optimizers, module, "LightningModule", "configure_optimizers")()
+        configure = trainer.dispatch.timed(module.configure_optimizers, module, "LightningModule", "configure_optimizers")
+        with collection_relaxed():  # the first optimizer of a process has torch import its compiler
+            configured = configure()
         steps_schedulers = overrides(module, "lr_scheduler_step", LightningModule)
         trainer.optimizers, trainer.lr_scheduler_configs = read_configuration(
             configured, automatic=module.automatic_optimization, steps_schedulers=steps_schedulers
