@@ -16,10 +16,14 @@ def thresholds() -> Iterator[None]:
 
 
 def test_what_was_set_comes_back_also_after_an_error() -> None:
+    def fail() -> None:
+        with collection_relaxed():
+            assert gc.get_threshold() == (AT_ONCE, NEVER, NEVER)
+            raise ImportError
+
     gc.set_threshold(500, 7, 8)
-    with pytest.raises(ImportError), collection_relaxed():
-        assert gc.get_threshold() == (AT_ONCE, NEVER, NEVER)
-        raise ImportError
+    with pytest.raises(ImportError):
+        fail()
     assert gc.get_threshold() == (500, 7, 8)
 
 
