@@ -18,13 +18,13 @@ def thresholds() -> Iterator[None]:
 def test_what_was_set_comes_back_also_after_an_error() -> None:
     def fail() -> None:
         with collection_relaxed():
-            assert gc.get_threshold() == (AT_ONCE, NEVER, NEVER)
+            assert gc.get_threshold()[:2] == (AT_ONCE, NEVER)  # later releases of Python have no third
             raise ImportError
 
     gc.set_threshold(500, 7, 8)
     with pytest.raises(ImportError):
         fail()
-    assert gc.get_threshold() == (500, 7, 8)
+    assert gc.get_threshold()[:2] == (500, 7)
 
 
 @pytest.mark.parametrize("young", [0, 10 * AT_ONCE])

@@ -15,6 +15,8 @@ CONTENT = {
     "loops/fit_loop/state_dict/unsent": "X1: the values of an epoch that loggers have not got yet",
     "loops/fit_loop/state_dict/validating": "X1: whether what comes after the batch was still to be done",
     "loops/fit_loop/state_dict/meters": "X1: the sums behind the means of the epoch",
+    "loops/fit_loop/state_dict/gradients": "X1: those that no step has taken yet; in manual optimization, all that are there",
+    "loops/fit_loop/state_dict/window": "X1: what is known of the open window",
 }
 """What a file holds that is not Lightning's, by the path within it."""
 

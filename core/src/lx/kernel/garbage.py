@@ -17,7 +17,7 @@ def collection_relaxed() -> Iterator[None]:
     several. A collector that the program has turned off stays off.
 
     >>> with collection_relaxed():
-    ...     gc.get_threshold() == (AT_ONCE, NEVER, NEVER)
+    ...     gc.get_threshold()[0] == AT_ONCE
     True
     """
     thresholds = gc.get_threshold()
