@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import torch
 
-from lx.checkpoints.formats import Formats
 from lx.checkpoints.protocol import CONFIGURATIONS, check, check_weights_only, read, restore_datamodule
 from lx.hparams.configurations import is_configuration, unpack
 from lx.hparams.mixin import AttributeDict
@@ -162,14 +161,20 @@ def checkpoint_io_for(path: str | os.PathLike[str]) -> Any:
 
     Raises `NotInstalledError` if that is needed, and there is none.
     """
-    formats, place = Formats(default_manager().registry), local_or_url(path)
+    formats, place = _formats(), local_or_url(path)
     found = formats.recognising(place) if isinstance(place, Path) and place.exists() else None
     return (found or formats.default())[1]
 
 
 def installed_checkpoint_io(**arguments: Any) -> Any:
     """The checkpoint I/O that is used where no Trainer chooses one, made with `arguments`; raises `NotInstalledError` if there is none."""
-    return Formats(default_manager().registry).default(**arguments)[1]
+    return _formats().default(**arguments)[1]
+
+
+def _formats() -> Any:
+    from lx.checkpoints.formats import Formats  # noqa: PLC0415 -- a program that trains need not pay for it
+
+    return Formats(default_manager().registry)
 
 
 def _load_open_file(file: Any, map_location: Any, weights_only: bool | None) -> Any:

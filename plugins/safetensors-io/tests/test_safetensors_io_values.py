@@ -244,7 +244,7 @@ class Scaled(torch.Tensor):
 
 REFUSED = {
     "a namedtuple": (Pair(1), r"is a .*Pair, which .* store tuple\(it\)"),
-    "an enumeration": (Color.RED, "store its name, or its value"),
+    "an enumeration": (Color.RED, "store its name or its value"),
     "a function": (len, "store its name"),
     "a class": (Path, "is a type, .*store its name"),
     "a module": (torch.nn.Linear(1, 1), r"store its state_dict\(\)"),
@@ -252,7 +252,7 @@ REFUSED = {
     "a dictionary of another class": (Named(a=1), r"store dict\(it\)"),
     "text of another class": (type("Text", (str,), {})("a"), r"store str\(it\)"),
     "a defaultdict": (collections.defaultdict(list), r"is a collections\.defaultdict, .*store dict\(it\)"),
-    "a range": (range(3), "store what it is made of"),
+    "a range": (range(3), "store tensors, numbers, text"),
     "a sparse tensor": (torch.eye(2).to_sparse().requires_grad_(), r"store it\.to_dense\(\)"),
     "a tensor without values": (torch.empty(2, device="meta"), "meta device"),
     "a tensor of another class": (torch.ones(2).as_subclass(Scaled), "store the plain tensors"),

@@ -1,19 +1,22 @@
 """What is said of a value that a file without pickle cannot hold: where it is, what it is, and what to store instead."""
 
-import dataclasses
-import enum
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from lx.checkpoints.plain import instead_of, name_of
 from lx.kernel.errors import CheckpointError
+
+KINDS = (str, int, float, complex, bytes, dict, list, tuple, set, frozenset)
 
 
 def refusal(value: Any, path: Sequence[Any], reason: str = "") -> CheckpointError:
     """The error for a value at a place in a checkpoint."""
-    kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-    reason = reason or f"is a {kind}, which the checkpoint I/O 'safetensors_io' cannot write, since it uses no pickle; {_cure(value)}"
+    cure = _cure_of_tensor(value) if isinstance(value, torch.Tensor) else instead_of(value, KINDS)
+    reason = (
+        reason or f"is a {name_of(type(value))}, which the checkpoint I/O 'safetensors_io' cannot write, since it uses no pickle; {cure}"
+    )
     return CheckpointError(f"{place(path)} {reason}{_leaving_out(path)}.")
 
 
@@ -29,27 +32,6 @@ def place(path: Sequence[Any]) -> str:
     "checkpoint['optimizer_states'][0]['state']"
     """
     return "checkpoint" + "".join(f"[{key!r}]" for key in path)
-
-
-def _cure(value: Any) -> str:
-    if isinstance(value, torch.Tensor):
-        return _cure_of_tensor(value)
-    if isinstance(value, enum.Enum):
-        return "store its name, or its value"
-    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
-        return "store its name"
-    if isinstance(value, torch.nn.Module):
-        return "store its state_dict()"
-    if dataclasses.is_dataclass(value):
-        return "store dataclasses.asdict(it)"
-    if isinstance(value, tuple):
-        return "store tuple(it)"
-    if hasattr(value, "dtype") and hasattr(value, "item"):
-        return "store torch.from_numpy(it)" if getattr(value, "ndim", 0) else "store it.item()"
-    for kind in (str, int, float, complex, bytes, dict, list, set, frozenset):
-        if isinstance(value, kind):
-            return f"store {kind.__name__}(it)"
-    return "store what it is made of: tensors, numbers, text, and lists and dictionaries of them"
 
 
 def _cure_of_tensor(value: torch.Tensor) -> str:

@@ -1,18 +1,17 @@
 """Finds what could not be read back with `weights_only=True`, before it is written."""
 
-import enum
 import io
 import pickle
 from argparse import Namespace
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
-from pathlib import PurePath
 from typing import Any
 
 import torch
 from torch.serialization import get_safe_globals
 
 from lx.checkpoints.pickled_names import has_stand_in
+from lx.checkpoints.plain import instead_of, name_of
 from lx.kernel.errors import CheckpointError
 
 PLAIN = frozenset({int, float, complex, bool, str, bytearray, type(None), torch.dtype, torch.device, torch.Size})
@@ -21,6 +20,7 @@ PLAIN = frozenset({int, float, complex, bool, str, bytearray, type(None), torch.
 WITH_ATTRIBUTES = frozenset({torch.Tensor, torch.nn.Parameter, Namespace})
 MAPPINGS = frozenset({dict, OrderedDict, Counter})
 SEQUENCES = frozenset({list, tuple, set})
+KINDS = (str, int, float, complex, dict, list, tuple, set)
 
 
 def check_safe(checkpoint: dict[str, Any]) -> None:
@@ -31,7 +31,7 @@ def check_safe(checkpoint: dict[str, Any]) -> None:
     for value, where in _suspects(checkpoint, "checkpoint", set()):
         problem = _tried(value, where)
         if problem:
-            raise CheckpointError(f"{where} is a {_name(type(value))}, and nothing was written: {problem} {_cure(value, where)}")
+            raise CheckpointError(f"{where} is a {name_of(type(value))}, and nothing was written: {problem} {_cure(value, where)}")
 
 
 def _suspects(value: Any, where: str, seen: set[int]) -> Iterator[tuple[Any, str]]:
@@ -96,7 +96,8 @@ def _tried(value: Any, where: str) -> str:
 
 
 def _cure(value: Any, where: str) -> str:
-    instead = _instead(value)
+    # Bytes that need a cure are empty ones.
+    instead = "store bytearray(it)" if isinstance(value, bytes) else instead_of(value, KINDS)
     for prefix, owner in (("", "model"), ("datamodule_", "data module")):
         holder = f"checkpoint['{prefix}hyper_parameters']["
         if where.startswith(holder):
@@ -106,26 +107,3 @@ def _cure(value: Any, where: str) -> str:
         f"{instead[0].upper()}{instead[1:]}, or, if it may be read, torch.serialization.add_safe_globals([...]) here and where it is read."
         " Trainer(plugins='torch_io(allow_objects=True)') writes any object, for weights_only=False."
     )
-
-
-def _instead(value: Any) -> str:
-    if isinstance(value, enum.Enum):
-        return "store its name or its value"
-    if isinstance(value, PurePath):
-        return "store str(it)"
-    if isinstance(value, bytes):  # empty ones; others are safe
-        return "store bytearray(it)"
-    if isinstance(value, torch.nn.Module):
-        return "store its state_dict()"
-    if isinstance(value, type) or hasattr(value, "__qualname__"):
-        return "store its name"
-    if hasattr(value, "dtype") and hasattr(value, "item"):
-        return "store torch.from_numpy(it)" if getattr(value, "ndim", 0) else "store it.item()"
-    for kind in (str, int, float, complex, dict, list, tuple, set):
-        if isinstance(value, kind):
-            return f"store {kind.__name__}(it)"
-    return "store tensors, numbers, text, lists and dictionaries in its place"
-
-
-def _name(kind: type[Any]) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
