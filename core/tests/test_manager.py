@@ -424,6 +424,21 @@ def test_known_and_not_installed() -> None:
 
 
 @pytest.mark.usefixtures("known")
+def test_a_misspelt_name_of_what_is_not_installed_comes_with_its_command(make_distribution: Distributions) -> None:
+    with pytest.raises(UnknownComponentError) as caught:
+        PluginManager(entry_points=[]).registry.logger.get("caly(name='x')")
+    assert str(caught.value) == (
+        "there is no logger \"caly(name='x')\". Did you mean 'clay'? Installed: none."
+        " The logger 'clay' comes with a plugin that is not installed: `pip install lx-plugin-clay`."
+    )
+    add_logger(make_distribution, "clax")
+    with pytest.raises(UnknownComponentError, match=r"Did you mean 'clay' or 'clax'\? Installed: clax\. The logger 'clay' comes with"):
+        make_distribution.manager().registry.logger.get("cla")
+    with pytest.raises(UnknownComponentError, match=r"no logger 'sand'\. Installed: none\.$"):
+        PluginManager(entry_points=[]).registry.logger.get("sand")
+
+
+@pytest.mark.usefixtures("known")
 def test_known_and_blocked(make_distribution: Distributions) -> None:
     add_logger(make_distribution, "clay")
     with pytest.raises(BlockedError, match=r"the plugin 'clay' \(acme-clay 0\.1\.0\) is kept out: LX_PLUGINS does not name 'clay'"):

@@ -108,3 +108,13 @@ class RewindRun(LxError):
 
 class SIGTERMException(SystemExit):  # the name that users of Lightning catch
     """Ends a run at the next batch boundary after SIGTERM."""
+
+
+def sentence(error: Exception) -> str:
+    """What an error says, to stand within the message of another.
+
+    >>> sentence(NotInstalledError("the logger 'a' is not installed."))
+    "The logger 'a' is not installed."
+    """
+    text = str(error)
+    return text[:1].upper() + text[1:]

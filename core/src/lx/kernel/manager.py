@@ -107,6 +107,7 @@ class PluginManager(Diagnosis):
         self._only = None if only is None else {normalise(slug) for slug in only}
         self._disabled = {normalise(slug) for slug in disabled}
         self._loaded = False
+        self.known = COMPONENTS
         self._members: list[tuple[Plugin, Any]] = []
         self._version_of = cache(installed_version)  # many plugins require the same few distributions
         self._pluggy = pluggy.PluginManager("lx")

@@ -17,6 +17,7 @@ from lx.kernel.errors import (
     ComponentError,
     ComponentTypeError,
     UnknownComponentError,
+    sentence,
 )
 
 PROGRAM = "this-program"
@@ -57,6 +58,9 @@ class Diagnosis:
 
     def load(self) -> None:
         """Called before the first lookup."""
+
+    known: Mapping[str, Iterable[str]] = {}
+    """The names, by kind, that somebody is known to offer, installed or not."""
 
     def check(self, entry: Entry) -> ComponentError | None:
         """Called before `entry` is imported: the reason why it must not be, if there is one."""
@@ -257,8 +261,11 @@ class KindRegistry:
 
     def _unknown(self, wanted: ComponentSpec) -> UnknownComponentError:
         spellings = {spelling: entry.name for entry in self._entries for spelling in entry.spellings}
-        hints = self._registry.diagnosis.hints()
-        return _none(f"{self.kind} {str(wanted)!r}", normalise(wanted.name), spellings, hints)
+        diagnosis, name = self._registry.diagnosis, normalise(wanted.name)
+        elsewhere = [spelling for spelling in _near(name, [*spellings, *diagnosis.known.get(self.kind, ())]) if spelling not in spellings]
+        cures = [sentence(reason) for spelling in elsewhere if (reason := diagnosis.missing(self.kind, spelling)) is not None]
+        known = {**spellings, **{spelling: spelling for spelling in elsewhere}}
+        return _none(f"{self.kind} {str(wanted)!r}", name, spellings, [*cures, *diagnosis.hints()], known)
 
 
 class Registry:
@@ -355,16 +362,23 @@ def check_arguments(what: str, cls: Callable[..., Any], args: tuple[Any, ...], k
         raise ComponentArgumentError(f"{what}: {error}.{hint} It accepts: {', '.join(accepted) or 'no arguments'}.") from None
 
 
-def _none(what: str, name: str, offers: Mapping[str, str], hints: list[str]) -> UnknownComponentError:
-    """The exception for a name that is not among `offers`, which hold the name to tell for each spelling."""
+def _none(
+    what: str, name: str, offers: Mapping[str, str], hints: list[str], known: Mapping[str, str] | None = None
+) -> UnknownComponentError:
+    """The exception for a name that is not among `offers`, which hold the name to tell for each spelling; `known` ones may be meant."""
     parts = [f"there is no {what}."]
-    # Names that are about as near as the nearest: 'fp16' is not far from 'bf16', and may mean another one.
-    near = get_close_matches(name, offers, n=3)
-    near = [spelling for spelling in near if _likeness(name, spelling) > _likeness(name, near[0]) - 0.1]
+    known = known or offers
+    near = _near(name, known)
     if near:
-        parts.append(f"Did you mean {' or '.join(dict.fromkeys(repr(offers[spelling]) for spelling in near))}?")
+        parts.append(f"Did you mean {' or '.join(dict.fromkeys(repr(known[spelling]) for spelling in near))}?")
     parts.append(f"Installed: {', '.join(sorted(set(offers.values()))) or 'none'}.")
     return UnknownComponentError(" ".join([*parts, *hints]))
+
+
+def _near(name: str, spellings: Iterable[str]) -> list[str]:
+    """Names that are about as near as the nearest: 'fp16' is not far from 'bf16', and may mean another one."""
+    near = get_close_matches(name, list(spellings), n=3)
+    return [spelling for spelling in near if _likeness(name, spelling) > _likeness(name, near[0]) - 0.1]
 
 
 def _likeness(one: str, other: str) -> float:

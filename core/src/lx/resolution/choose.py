@@ -13,6 +13,7 @@ from lx.kernel.errors import (
     ComponentTypeError,
     MisconfigurationException,
     NotInstalledError,
+    sentence,
 )
 from lx.kernel.registry import KindRegistry, check_arguments, of_another_kind
 from lx.resolution.request import Choice
@@ -86,7 +87,7 @@ class Chooser:
         if choice is not None:
             return choice
         known = self.registry.diagnosis.missing(kind, role)
-        told = [*([str(known)[0].upper() + str(known)[1:]] if known else []), *self.registry.diagnosis.hints()]
+        told = [*([sentence(known)] if known else []), *self.registry.diagnosis.hints()]
         if skipped:
             raise MisconfigurationException(" ".join([f"no {topic} can be used: {'; '.join(skipped)}.", *told])) from known
         if isinstance(known, BlockedError):
