@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from lx.checkpoints.plain import instead_of, name_of
+from lx.checkpoints.advice import instead_of, name_of
 from lx.kernel.errors import CheckpointError
 
 KINDS = (str, int, float, complex, bytes, dict, list, tuple, set, frozenset)

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch.serialization import get_safe_globals
 
+from lx.checkpoints.advice import instead_of, name_of
 from lx.checkpoints.pickled_names import has_stand_in
-from lx.checkpoints.plain import instead_of, name_of
 from lx.kernel.errors import CheckpointError
 
 PLAIN = frozenset({int, float, complex, bool, str, bytearray, type(None), torch.dtype, torch.device, torch.Size})
